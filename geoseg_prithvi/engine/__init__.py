@@ -1,0 +1,6 @@
+"""Hooks, optimiser wrapper and constructor, and the start of a run."""
+
+from .bf16 import BFloat16OptimWrapper
+from .layer_decay import ViTLayerDecayConstructor
+
+__all__ = ['BFloat16OptimWrapper', 'ViTLayerDecayConstructor']

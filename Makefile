@@ -1,0 +1,55 @@
+# make demo  runs the main job on embedded data; make test  passes the tests. Both install first.
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.10 python3,$(shell command -v $(p) 2>/dev/null)))
+VENV ?= .venv
+PY := $(VENV)/bin/python
+DEMO := data/demo
+DEMO_WORK := work_dirs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-onedl test-openmmlab lint format docs clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+
+install: $(VENV)/.installed  ## virtual environment with the package, the OneDL stack and test tools
+
+# torch first and by its exact version: a bare "torch" may bring gigabytes of CUDA packages.
+$(VENV)/.installed: pyproject.toml requirements/onedl.txt
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12) and "geoseg_prithvi needs Python 3.10 to 3.12; run: make PYTHON=/path/to/python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q -c requirements/onedl.txt torch
+	$(PY) -m pip install -q -c requirements/onedl.txt -e '.[onedl,data,test]'
+	touch $@
+
+.venv-openmmlab/.installed: pyproject.toml requirements/openmmlab.txt
+	$(PYTHON) -m venv .venv-openmmlab
+	.venv-openmmlab/bin/python -m pip install -q -c requirements/openmmlab.txt torch setuptools wheel
+	.venv-openmmlab/bin/python -m pip install -q -c requirements/openmmlab.txt -e '.[openmmlab,test]'
+	touch $@
+
+demo: install  ## synthetic granules -> chips -> training -> test -> land-cover map (10 minutes on 2 cores)
+	PY=$(PY) tools/demo.sh $(DEMO) $(DEMO_WORK)
+
+test: test-onedl test-openmmlab  ## the test suite, on both MMSegmentation stacks
+
+test-onedl: install
+	$(PY) -m pytest
+
+test-openmmlab: .venv-openmmlab/.installed
+	.venv-openmmlab/bin/python -m pytest tests/test_stack.py
+
+lint: install  ## ruff and codespell
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/codespell
+
+format: install  ## apply ruff's fixes and formatting
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+docs: install  ## build the documentation into site/
+	$(PY) -m pip install -q -c requirements/onedl.txt -e '.[docs]'
+	$(VENV)/bin/mkdocs build --strict
+
+clean:  ## remove environments, data and results
+	rm -rf .venv .venv-openmmlab data work_dirs site build *.egg-info

@@ -1,0 +1,85 @@
+# HLS chips with IO/Esri labels, as tools/prepare_data.py writes them.
+data_root = 'data/lulc/chips'
+num_frames = 3
+meta_keys = (
+    'chip_id',
+    'img_path',
+    'seg_map_path',
+    'ori_shape',
+    'img_shape',
+    'flip',
+    'flip_direction',
+    'dates',
+    'temporal_coords',
+    'location_coords',
+)
+train_pipeline = [
+    dict(type='LoadHLSChip', num_frames=num_frames),
+    dict(type='LoadHLSLabel'),
+    dict(
+        type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']
+    ),
+    dict(type='PackSegInputs', meta_keys=meta_keys),
+]
+test_pipeline = [
+    dict(type='LoadHLSChip', num_frames=num_frames),
+    dict(type='LoadHLSLabel'),
+    dict(type='PackSegInputs', meta_keys=meta_keys),
+]
+tta_pipeline = [
+    dict(type='LoadHLSChip', num_frames=num_frames),
+    dict(type='LoadHLSLabel'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [
+                dict(type='RandomFlip', prob=0.0),
+                dict(type='RandomFlip', prob=1.0, direction='horizontal'),
+                dict(type='RandomFlip', prob=1.0, direction='vertical'),
+                dict(type='RandomFlip', prob=1.0, direction='diagonal'),
+            ],
+            [dict(type='PackSegInputs', meta_keys=meta_keys)],
+        ],
+    ),
+]
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='ClassBalancedSampler', infinite=True),
+    dataset=dict(
+        type='HLSSegDataset',
+        data_root=data_root,
+        split='train',
+        num_frames=num_frames,
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=4,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='HLSSegDataset',
+        data_root=data_root,
+        split='val',
+        num_frames=num_frames,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = dict(
+    batch_size=4,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='HLSSegDataset',
+        data_root=data_root,
+        split='test',
+        num_frames=num_frames,
+        pipeline=test_pipeline,
+    ),
+)
+val_evaluator = dict(type='LULCMetric')
+test_evaluator = dict(type='LULCMetric')

@@ -1,0 +1,50 @@
+"""What the command-line tools share: the config of a run, with the user's options merged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from ..compat import prepare_devices
+from ..errors import ConfigError, DataNotFoundError
+
+
+def load_run_config(
+    config: str,
+    *,
+    work_dir: str | None = None,
+    options: dict[str, Any] | None = None,
+    launcher: str = 'none',
+) -> Config:
+    """Read a config and settle its work dir (option, else config, else ``work_dirs/<name>``).
+
+    Args:
+        config: Path of the config file.
+        work_dir: Where logs and checkpoints go.
+        options: Dotted keys that replace values of the file.
+        launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
+
+    Returns:
+        A config ready for ``Runner.from_cfg`` on the devices of this machine.
+
+    Raises:
+        DataNotFoundError: If there is no such file.
+        ConfigError: If the file cannot be read as a config, or an option does not fit it.
+    """
+    path = Path(config)
+    if not path.is_file():
+        raise DataNotFoundError(f'The config {config} does not exist; see configs/ for those here.')
+    try:
+        cfg = Config.fromfile(config)
+        cfg.merge_from_dict(options or {})
+    except (SyntaxError, TypeError, KeyError, AttributeError, OSError) as error:
+        raise ConfigError(f'{config} cannot be used: {error}.') from error
+    cfg.launcher = launcher
+    if work_dir is not None:
+        cfg.work_dir = work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / path.stem)
+    prepare_devices(cfg)
+    return cfg
