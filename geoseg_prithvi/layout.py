@@ -51,6 +51,49 @@ def maps_to_tokens(maps: Array, num_frames: int) -> Array:
     return maps.reshape(n, num_frames, d, h * w).swapaxes(-1, -2).reshape(n, -1, d)
 
 
+def band_major(maps: Array, num_frames: int) -> Array:
+    """``(N, T*D, H, W) -> (N, D*T, H, W)``: all frames of channel 0, then all of channel 1."""
+    *lead, td, h, w = maps.shape
+    return unfold_time(maps, num_frames).reshape(*lead, td, h, w)
+
+
+def unfold_time_legacy(x: Array, num_frames: int) -> Array:
+    """``(..., T*C, H, W) -> (..., C, T, H, W)`` as hls-foundation-os did it: mixed up.
+
+    That code read time-major chips as band-major ones. Its crop checkpoint was trained so and
+    needs the same mistake.
+
+    Raises:
+        LayoutError: If the channels are no multiple of ``num_frames``.
+    """
+    *lead, tc, h, w = x.shape
+    unfold_time(x, num_frames)  # for its check
+    return x.reshape(*lead, tc // num_frames, num_frames, h, w)
+
+
+def patchify(x: Array, patch_size: int) -> Array:
+    """``(N, C, T, H, W) -> (N, T*h*w, p*p*C)``, time-major; a patch holds its pixels row by row.
+
+    Height and width must be multiples of the patch.
+    """
+    n, c, t, height, width = x.shape
+    p, h, w = patch_size, height // patch_size, width // patch_size
+    x = x.reshape(n, c, t, h, p, w, p)
+    # (N, C, T, h, p, w, q) -> (N, T, h, w, p, q, C): a move of C to the end, then of p behind w
+    x = x.swapaxes(1, 2).swapaxes(2, 3).swapaxes(3, 4).swapaxes(4, 5).swapaxes(5, 6)
+    # now (N, T, h, p, w, q, C)
+    return x.swapaxes(3, 4).reshape(n, t * h * w, p * p * c)
+
+
+def unpatchify(patches: Array, grid: tuple[int, int, int], patch_size: int) -> Array:
+    """``(N, T*h*w, p*p*C) -> (N, C, T, H, W)``, the inverse of :func:`patchify`."""
+    n, _, values = patches.shape
+    (t, h, w), p = grid, patch_size
+    x = patches.reshape(n, t, h, w, p, p, values // (p * p)).swapaxes(3, 4)
+    x = x.swapaxes(5, 6).swapaxes(4, 5).swapaxes(3, 4).swapaxes(2, 3).swapaxes(1, 2)
+    return x.reshape(n, values // (p * p), t, h * p, w * p)
+
+
 def channel_names(num_frames: int, bands: Sequence[str] = BANDS) -> list[str]:
     """Names of the channels of a chip, ``t0_BLUE ... t2_SWIR_2``."""
     return [f't{t}_{band}' for t in range(num_frames) for band in bands]
