@@ -1,14 +1,25 @@
-"""Backbone, autoencoder, necks, segmentor and the loading of weights."""
+"""Backbone, necks, data preprocessor, segmentor and the loading of weights."""
 
+from .data_preprocessor import HLSDataPreprocessor, read_normalization
+from .geo_encoder_decoder import GeoEncoderDecoder
+from .hub import fetch_checkpoint
+from .necks import ConvTransformerTokensToEmbeddingNeck, ProgressiveUpsample, TemporalFuse
 from .prithvi_vit import PrithviViT
 from .variants import VARIANTS, Variant, get_variant
 from .weights import LoadReport, load_prithvi_weights
 
 __all__ = [
     'VARIANTS',
+    'ConvTransformerTokensToEmbeddingNeck',
+    'GeoEncoderDecoder',
+    'HLSDataPreprocessor',
     'LoadReport',
     'PrithviViT',
+    'ProgressiveUpsample',
+    'TemporalFuse',
     'Variant',
+    'fetch_checkpoint',
     'get_variant',
     'load_prithvi_weights',
+    'read_normalization',
 ]

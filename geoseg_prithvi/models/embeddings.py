@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 #: Longest wavelength of the sin-cos tables over 2 pi (arXiv:1706.03762).
 _BASE = 10000
@@ -74,7 +74,7 @@ def stretch_positions(
     dims = positions.shape[-1]
     # (1, T*h*w, D) -> (T, D, h, w) -> (T, D, h', w') -> (1, T*h'*w', D)
     maps = positions[:, 1:].reshape(*grid, dims).permute(0, 3, 1, 2)
-    maps = F.interpolate(maps, size=new_grid[1:], mode='bicubic', align_corners=True)
+    maps = functional.interpolate(maps, size=new_grid[1:], mode='bicubic', align_corners=True)
     patches = maps.permute(0, 2, 3, 1).reshape(1, -1, dims)
     return torch.cat([positions[:, :1], patches], dim=1)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class Attention(nn.Module):
@@ -27,7 +27,7 @@ class Attention(nn.Module):
         # (N, L, 3*D) -> (N, L, 3, heads, D/heads) -> 3 x (N, heads, L, D/heads)
         qkv = self.qkv(x).view(n, length, 3, self.num_heads, dims // self.num_heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        x = F.scaled_dot_product_attention(query, key, value)
+        x = functional.scaled_dot_product_attention(query, key, value)
         return self.proj(x.transpose(1, 2).reshape(n, length, dims))
 
 
@@ -46,7 +46,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(..., D) -> (..., D)``."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(functional.gelu(self.fc1(x)))
 
 
 class Block(nn.Module):

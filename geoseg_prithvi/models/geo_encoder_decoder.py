@@ -1,0 +1,124 @@
+"""MMSegmentation's EncoderDecoder that hands dates and locations to the backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmseg.models import EncoderDecoder
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch import Tensor
+
+from ..errors import ConfigError
+
+Meta = dict[str, Any]
+
+
+@MODELS.register_module()
+class GeoEncoderDecoder(EncoderDecoder):
+    """EncoderDecoder for backbones with ``coords_encoding``; any other backbone works as ever.
+
+    Dates and locations come from the meta information of the samples, so name the keys in
+    ``meta_keys`` of ``PackSegInputs``:
+
+    * ``temporal_coords`` ``(T, 2)``: year and day of year counted from 0, for each frame;
+    * ``location_coords`` ``(2,)``: latitude and longitude of the centre, in degrees;
+    * ``location_corners`` ``(4, 2)``, optional: latitude and longitude of the upper left, upper
+      right, lower left and lower right corner. In sliding-window inference each window then has
+      the location of its own centre, interpolated between the corners; else all share the
+      centre of the image.
+    """
+
+    def extract_feat(self, inputs: Tensor, metas: Sequence[Meta] | None = None) -> Any:
+        """Run backbone and neck.
+
+        Args:
+            inputs: ``(N, T*C, H, W)``.
+            metas: Meta information of each sample; ``None`` leaves coordinates out.
+        """
+        x = self.backbone(inputs, **self._coords(inputs, metas))
+        return self.neck(x) if self.with_neck else x
+
+    def encode_decode(self, inputs: Tensor, batch_img_metas: list[Meta]) -> Tensor:
+        """Return the logits ``(N, K, H, W)``."""
+        x = self.extract_feat(inputs, batch_img_metas)
+        return self.decode_head.predict(x, batch_img_metas, self.test_cfg)
+
+    def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
+        """Return the losses of all heads."""
+        x = self.extract_feat(inputs, [sample.metainfo for sample in data_samples])
+        losses = self._decode_head_forward_train(x, data_samples)
+        if self.with_auxiliary_head:
+            losses.update(self._auxiliary_head_forward_train(x, data_samples))
+        return losses
+
+    def _forward(self, inputs: Tensor, data_samples: list[SegDataSample] | None = None) -> Tensor:
+        metas = None if data_samples is None else [sample.metainfo for sample in data_samples]
+        return self.decode_head.forward(self.extract_feat(inputs, metas))
+
+    def slide_inference(self, inputs: Tensor, batch_img_metas: list[Meta]) -> Tensor:
+        """Average the logits of overlapping windows, each with its own location.
+
+        Windows stand as in MMSegmentation: on the stride of ``test_cfg``, the last ones flush
+        with the border.
+        """
+        n, _, height, width = inputs.shape
+        logits = inputs.new_zeros((n, self.out_channels, height, width))
+        count = inputs.new_zeros((1, 1, height, width))
+        crop_h, crop_w = self.test_cfg.crop_size
+        stride_h, stride_w = self.test_cfg.stride
+        for top in _starts(height, crop_h, stride_h):
+            for left in _starts(width, crop_w, stride_w):
+                bottom, right = min(top + crop_h, height), min(left + crop_w, width)
+                window = (..., slice(top, bottom), slice(left, right))
+                centre = ((top + bottom) / 2 / height, (left + right) / 2 / width)
+                metas = [_window_meta(meta, centre) for meta in batch_img_metas]
+                for meta in metas:
+                    meta['img_shape'] = (bottom - top, right - left)
+                logits[window] += self.encode_decode(inputs[window], metas)
+                count[window] += 1
+        return logits / count
+
+    def _coords(self, inputs: Tensor, metas: Sequence[Meta] | None) -> dict[str, Tensor]:
+        wanted = getattr(self.backbone, 'coords_encoding', ())
+        if metas is None:
+            return {}
+        keys = [key for what, key in _META_KEYS if what in wanted]
+        return {key: _stack(metas, key, inputs.device) for key in keys}
+
+
+_META_KEYS = (('time', 'temporal_coords'), ('location', 'location_coords'))
+
+
+def _stack(metas: Sequence[Meta], key: str, device: torch.device) -> Tensor:
+    if any(key not in meta for meta in metas):
+        raise ConfigError(
+            f"The backbone embeds {key}, but the samples do not carry it; add '{key}' to "
+            'meta_keys of PackSegInputs, or use a backbone without coords_encoding.'
+        )
+    values = np.array([meta[key] for meta in metas], np.float32)
+    return torch.from_numpy(values).to(device)
+
+
+def _starts(length: int, crop: int, stride: int) -> list[int]:
+    """First pixels of the windows: length 15, crop 8, stride 6 -> 0, 6, 7."""
+    last = max(length - crop, 0)
+    return [*range(0, last, stride), last]
+
+
+def _window_meta(meta: Meta, centre: tuple[float, float]) -> Meta:
+    """Copy ``meta`` with the location of a window, whose centre is given as a share of the image.
+
+    In an image padded to a multiple of the patch the share is off by less than a patch: metres.
+    """
+    corners = meta.get('location_corners')
+    if corners is None:
+        return dict(meta)
+    down, right = centre
+    weights = np.array(
+        [(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right]
+    )
+    return {**meta, 'location_coords': weights @ np.asarray(corners, np.float64)}
