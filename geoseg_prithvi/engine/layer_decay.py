@@ -40,16 +40,16 @@ class ViTLayerDecayConstructor(DefaultOptimWrapperConstructor):
         prefix: str = '',
         is_dcn_module: int | float | None = None,
     ) -> None:
-        """Add the parameters of ``module``, grouped by learning rate and weight decay.
+        """Add the parameters of ``module``, those with equal settings in one group.
 
         Raises:
             ConfigError: If the backbone cannot tell the depth of its parameters.
         """
+        if prefix:  # the parent class recurses; rates are scaled once, at the top
+            super().add_params(params, module, prefix, is_dcn_module)
+            return
         single: list[dict] = []
         super().add_params(single, module, prefix, is_dcn_module)
-        if prefix:  # a recursion of the parent class; the scaling is done once, at the top
-            params.extend(single)
-            return
         backbone = getattr(module, 'backbone', None)
         if not hasattr(backbone, 'get_layer_depth'):
             raise ConfigError(

@@ -107,7 +107,7 @@ class HLSDataPreprocessor(BaseDataPreprocessor):
     def normalize(self, batch: Tensor) -> Tensor:
         """Normalise ``(N, T*C, H, W)`` in the units of the files; nodata becomes 0."""
         missing = batch == self.nodata
-        return batch.to(self.mean.dtype).sub_(self.mean).div_(self.std).masked_fill_(missing, 0)
+        return (batch - self.mean).div_(self.std).masked_fill_(missing, 0)
 
 
 def _padding(

@@ -77,7 +77,8 @@ class GeoEncoderDecoder(EncoderDecoder):
                 centre = ((top + bottom) / 2 / height, (left + right) / 2 / width)
                 metas = [_window_meta(meta, centre) for meta in batch_img_metas]
                 for meta in metas:
-                    meta['img_shape'] = (bottom - top, right - left)
+                    # a torch.Size here is how the heads of MMSegmentation know a window
+                    meta['img_shape'] = inputs[window].shape[-2:]
                 logits[window] += self.encode_decode(inputs[window], metas)
                 count[window] += 1
         return logits / count

@@ -145,12 +145,12 @@ def test_any_frames_height_width_and_patch(frames, height, width, patch):
 
 
 def test_a_size_that_is_no_multiple_of_the_patch_is_refused_with_advice():
-    with pytest.raises(ChipError, match='33 x 32 px.*size_divisor=8'):
+    with pytest.raises(ChipError, match=r'33 x 32 px.*size_divisor=8'):
         tiny()(torch.zeros(1, 18, 33, 32))
 
 
 def test_wrong_bands_are_refused():
-    with pytest.raises(ChipError, match='5 bands a frame.*built for 6'):
+    with pytest.raises(ChipError, match=r'5 bands a frame.*built for 6'):
         tiny()(torch.zeros(1, 15, 32, 32))
     with pytest.raises(LayoutError, match='16 channels cannot be 3 frames'):
         tiny()(torch.zeros(1, 16, 32, 32))
