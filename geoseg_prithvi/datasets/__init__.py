@@ -1,0 +1,6 @@
+"""What the data loader runs: the dataset, the loading transforms, the samplers."""
+
+from .hls_seg_dataset import HLSSegDataset
+from .transforms import LoadHLSChip, LoadHLSLabel
+
+__all__ = ['HLSSegDataset', 'LoadHLSChip', 'LoadHLSLabel']

@@ -93,7 +93,7 @@ def plot_confusion(
                 axes.text(column, row, text, ha='center', va='center', fontsize=9, color=color)
     figure.colorbar(image, ax=axes, label='% of the labelled pixels of the class', shrink=0.8)
     png = io.BytesIO()
-    figure.savefig(png, format='png', dpi=120)
+    figure.savefig(png, format='png', dpi=120, bbox_inches='tight')
     _write(Path(path), png.getvalue())
 
 
