@@ -1,0 +1,1 @@
+"""Offline: granules and labels become chips and their index. Imports no torch."""

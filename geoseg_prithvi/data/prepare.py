@@ -1,0 +1,327 @@
+"""From folders of granules and label maps to a chip folder with its index and statistics."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from ..errors import ConfigError, GranuleError, LabelError, OutputExistsError
+from ..lulc import IO_LULC, Legend
+from .cells import cell_offsets, plan_cells
+from .chips import ChipOptions, SlabTask, cut_slab, finished
+from .files import remove_partial, write_bytes
+from .frames import candidates
+from .granules import find_granules, tile_grid
+from .index import FORMAT_VERSION, INDEX_NAME, write_index
+from .labels import find_labels, labels_over
+from .splits import SplitOptions, assign_splits, block_names
+from .statistics import STATS_NAME, write_statistics
+
+OPTIONS_NAME = 'prepare.json'
+#: Height of a slab in pixels, rounded to whole rows of chips: four slabs a full tile.
+SLAB_PIXELS = 915
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a run did.
+
+    Attributes:
+        rows: The rows of the index.
+        skipped: Reason -> cells that gave no chip.
+        tasks: Slabs in all.
+        resumed: Slabs that an earlier run had finished.
+    """
+
+    rows: list[dict[str, object]]
+    skipped: dict[str, int]
+    tasks: int
+    resumed: int
+
+
+def prepare(
+    granules: str | os.PathLike[str],
+    labels: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    chips: ChipOptions,
+    splits: SplitOptions,
+    *,
+    years: Sequence[int] | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
+    overwrite: bool = False,
+    legend: Legend = IO_LULC,
+    console: Console | None = None,
+) -> Outcome:
+    """Cut chips, divide them into splits, and write index and statistics.
+
+    A run that was stopped goes on where it was: a slab whose record and files are there, made with
+    the same options from the same files, is not cut again.
+
+    Args:
+        granules: Folder of HLS granules, at any depth.
+        labels: Folder of annual label maps.
+        out: The chip folder.
+        chips: What a chip must be like.
+        splits: How chips are divided.
+        years: Years to use; all that have both labels and granules by default.
+        workers: Processes on this machine.
+        scheduler: Address of a dask scheduler, or ``local`` for a dask cluster on this machine;
+            its workers must see the same folders.
+        overwrite: Cut anew if ``out`` holds chips with other options.
+        legend: The classes.
+        console: Where the progress bar goes; standard error by default.
+
+    Returns:
+        What was done.
+
+    Raises:
+        GeosegError: If the input is not usable; nothing is in the index then.
+    """
+    out = Path(out)
+    tasks, overlapping = plan(granules, labels, out, chips, splits, years=years, legend=legend)
+    _claim(out, chips, legend, overwrite)
+
+    records = {task: finished(task) for task in tasks}
+    open_tasks = [task for task, record in records.items() if record is None]
+    if open_tasks:
+        # Rows of the old index may be about to lose their files.
+        (out / INDEX_NAME).unlink(missing_ok=True)
+        for task, record in _run(open_tasks, workers, scheduler, console or Console(stderr=True)):
+            records[task] = record
+
+    skipped = collections.Counter(dict(overlapping=overlapping))
+    for record in records.values():
+        skipped.update(record['skipped'])
+    rows = [row for record in records.values() for row in record['rows']]
+    if not rows:
+        raise GranuleError(_why_none(records, skipped, chips))
+    _remove_orphans(out, rows)
+
+    lon, lat = [row['lon'] for row in rows], [row['lat'] for row in rows]
+    for row, block in zip(rows, block_names(lon, lat, splits.block_size), strict=True):
+        row['block'] = block
+    for row, split in zip(rows, assign_splits(rows, splits), strict=True):
+        row['split'] = split
+    skipped['in the buffer between splits'] = sum(row['split'] is None for row in rows)
+    rows = [row for row in rows if row['split'] is not None]
+    train = [row for row in rows if row['split'] == 'train']
+    class_pixels = np.sum([row['class_pixels'] for row in train], axis=0)
+    write_statistics(
+        out, [row['sums'] for row in train], class_pixels, legend=legend, bands=chips.bands
+    )
+    write_index(out, rows, bands=chips.bands, legend=legend)
+    return Outcome(rows, dict(skipped), len(tasks), len(tasks) - len(open_tasks))
+
+
+def plan(
+    granules: str | os.PathLike[str],
+    labels: str | os.PathLike[str],
+    out: Path,
+    chips: ChipOptions,
+    splits: SplitOptions,
+    *,
+    years: Sequence[int] | None = None,
+    legend: Legend = IO_LULC,
+) -> tuple[list[SlabTask], int]:
+    """Check the input and list the work.
+
+    Held-out tiles take precedence on ground that several tiles show, test before val; then tiles
+    go by name.
+
+    Returns:
+        The tasks, ordered by tile, year and row, and the number of cells left out because an
+        earlier tile has their ground.
+
+    Raises:
+        GeosegError: If the input is not usable.
+    """
+    tiles = find_granules(granules, chips.bands)
+    maps = find_labels(labels)
+    for tile in (*splits.val_tiles, *splits.test_tiles):
+        if tile not in tiles:
+            raise ConfigError(
+                f'There is no granule of the held-out tile {tile} (tiles: {", ".join(tiles)}); '
+                'change --val-tiles or --test-tiles.'
+            )
+    pictured = {granule.id.acquired.year for found in tiles.values() for granule in found}
+    if years is None:
+        years = sorted(pictured & {label.year for label in maps})
+        if not years:
+            raise LabelError(
+                f'No year has both granules ({", ".join(map(str, sorted(pictured)))}) and a label '
+                f'map ({", ".join(sorted({str(label.year) for label in maps}))}); add label maps '
+                'of the years of the granules.'
+            )
+
+    grids = {tile: tile_grid(found) for tile, found in tiles.items()}
+    rank = dict.fromkeys(splits.val_tiles, 1) | dict.fromkeys(splits.test_tiles, 0)
+    order = sorted(tiles, key=lambda tile: (rank.get(tile, 2), tile))
+    cells = plan_cells({tile: grids[tile] for tile in order}, chips.chip_size, chips.stride)
+
+    rows_per_slab = max(1, SLAB_PIXELS // chips.stride)
+    tasks = []
+    overlapping = 0
+    for tile in sorted(tiles):
+        grid, kept = grids[tile], cells[tile]
+        for year in years:
+            of_year = tuple(g for g in tiles[tile] if g.id.acquired.year == year)
+            # An empty window is better told before the work than in its midst.
+            candidates([g.id for g in of_year or tiles[tile]], chips.windows, year, tile)
+            over = tuple(labels_over(maps, grid, year, tile))
+            overlapping += int((~kept).sum())
+            tops = cell_offsets(grid.height, chips.chip_size, chips.stride)
+            lefts = cell_offsets(grid.width, chips.chip_size, chips.stride)
+            for first in range(0, len(tops), rows_per_slab):
+                chosen = tuple(
+                    (tops[i], lefts[j])
+                    for i in range(first, min(first + rows_per_slab, len(tops)))
+                    for j in np.flatnonzero(kept[i])
+                )
+                if chosen:
+                    tasks.append(
+                        SlabTask(tile, year, grid, of_year, over, chosen, chips, legend, out)
+                    )
+    return tasks, overlapping
+
+
+def _claim(out: Path, chips: ChipOptions, legend: Legend, overwrite: bool) -> None:
+    """Make ``out`` ready; refuse a folder of chips that were cut with other options."""
+    path = out / OPTIONS_NAME
+    document = dict(format_version=FORMAT_VERSION, legend=legend.name, **chips.document())
+    content = (json.dumps(document, indent=2) + '\n').encode()
+    if path.is_file() and path.read_bytes() != content and not overwrite:
+        raise OutputExistsError(
+            f'{out} holds chips that were cut with other options (see {path}); choose another '
+            'folder, or give --overwrite to cut them anew.'
+        )
+    if not path.is_file() and (out / INDEX_NAME).is_file():
+        raise OutputExistsError(f'{out} holds chips of another tool; choose another folder.')
+    for folder in (out, out / 'images', out / 'labels', out / '.tasks'):
+        remove_partial(folder)
+    if not path.is_file() or path.read_bytes() != content:
+        (out / INDEX_NAME).unlink(missing_ok=True)
+        write_bytes(path, content)
+
+
+def _run(
+    tasks: Sequence[SlabTask], workers: int, scheduler: str | None, console: Console
+) -> Iterator[tuple[SlabTask, dict[str, object]]]:
+    """Run tasks, yielding each as it ends, under a progress bar."""
+    progress = Progress(
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn('ETA'),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    with contextlib.ExitStack() as stack:
+        if workers > 1 or scheduler is not None:
+            # The workers fork here, before the progress bar has a thread.
+            pool = stack.enter_context(_pool(max(1, min(workers, len(tasks))), scheduler))
+            futures = {pool.submit(cut_slab, task): task for task in tasks}
+            results = _as_completed(futures)
+        else:
+            results = ((task, cut_slab(task)) for task in tasks)
+        stack.enter_context(progress)
+        bar = progress.add_task('cutting slabs', total=len(tasks))
+        for result in results:
+            yield result
+            progress.advance(bar)
+
+
+def _as_completed(
+    futures: dict[concurrent.futures.Future[dict[str, object]], SlabTask],
+) -> Iterator[tuple[SlabTask, dict[str, object]]]:
+    """Yield results as they come; the first error ends the others."""
+    try:
+        for future in concurrent.futures.as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+@contextlib.contextmanager
+def _pool(workers: int, scheduler: str | None) -> Iterator[concurrent.futures.Executor]:
+    """Give processes on this machine, or the workers of a dask cluster."""
+    if scheduler is None:
+        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=_context()) as pool:
+            yield pool
+        return
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise ConfigError(
+            "--scheduler needs dask; install it with: pip install 'geoseg_prithvi[data]'."
+        ) from None
+    with contextlib.ExitStack() as stack:
+        if scheduler == 'local':
+            scheduler = stack.enter_context(
+                LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    memory_limit='2GiB',
+                    dashboard_address=None,
+                )
+            )
+        try:
+            client = stack.enter_context(Client(scheduler))
+        except OSError as error:
+            raise ConfigError(
+                f'No dask scheduler answers at {scheduler} ({error}); check --scheduler.'
+            ) from error
+        yield stack.enter_context(client.get_executor(pure=False))
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """Fork where possible: a fresh interpreter would import torch and mmseg with the package."""
+    methods = multiprocessing.get_all_start_methods()
+    return multiprocessing.get_context('fork' if sys.platform == 'linux' else methods[0])
+
+
+def _why_none(
+    records: dict[SlabTask, dict[str, object]],
+    skipped: collections.Counter[str],
+    chips: ChipOptions,
+) -> str:
+    reasons = ', '.join(f'{reason}: {count}' for reason, count in skipped.items() if count)
+    best = np.max([record['best_clear'] for record in records.values()], axis=0)
+    windows = ', '.join(f'{w} {b:.0%}' for w, b in zip(chips.windows, best, strict=True))
+    return (
+        f'Not one chip came of {len(records)} slab(s) ({reasons}); the clearest that any chip got: '
+        f'{windows}. Add granules or labels, or lower --min-clear ({chips.min_clear:g}) or '
+        f'--min-valid ({chips.min_valid:g}).'
+    )
+
+
+def _remove_orphans(out: Path, rows: Sequence[dict[str, object]]) -> None:
+    """Remove what earlier runs cut from other inputs and this one did not."""
+    for key, folder in (('image', 'images'), ('label', 'labels')):
+        known = {Path(row[key]).name for row in rows}
+        for path in (out / folder).iterdir():
+            if path.name.removesuffix('.aux.xml') not in known:
+                path.unlink()
+    # The statistics belong to the index that is about to be written.
+    (out / STATS_NAME).unlink(missing_ok=True)
