@@ -115,7 +115,7 @@ def test_without_a_stack_the_import_says_what_to_install():
     code = (
         'import importlib.util as u, sys\n'
         'find = u.find_spec\n'
-        "u.find_spec = lambda name, *a: None if name.partition('.')[0] == 'mmseg' else find(name, *a)\n"
+        "u.find_spec = lambda n, *a: None if n.partition('.')[0] == 'mmseg' else find(n, *a)\n"
         'import geoseg_prithvi\n'
     )
     run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)

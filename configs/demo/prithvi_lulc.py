@@ -3,14 +3,16 @@ _base_ = ['../prithvi_lulc.py']
 data_root = 'data/demo/chips'
 model = dict(
     backbone=dict(
-        arch=dict(embed_dims=128, depth=4, num_heads=4, patch_size=8, mlp_ratio=4),
+        arch=dict(
+            _delete_=True, embed_dims=128, depth=4, num_heads=4, patch_size=8, mlp_ratio=4
+        ),
         img_size=64,
         drop_path_rate=0.0,
         init_cfg=None,
     ),
     neck=[
         dict(type='TemporalFuse', in_channels=[3 * 128], out_channels=128),
-        dict(type='ProgressiveUpsample', channels=[128, 64, 64, 32]),
+        dict(type='ProgressiveUpsample', in_channels=128, channels=[96, 64, 32]),
     ],
     decode_head=dict(in_channels=32, channels=32),
 )
