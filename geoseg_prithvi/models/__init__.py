@@ -1,9 +1,10 @@
-"""Backbone, necks, data preprocessor, segmentor and the loading of weights."""
+"""Backbone, autoencoder, necks, data preprocessor, segmentor and the loading of weights."""
 
 from .data_preprocessor import HLSDataPreprocessor, read_normalization
 from .geo_encoder_decoder import GeoEncoderDecoder
 from .hub import fetch_checkpoint
 from .necks import ConvTransformerTokensToEmbeddingNeck, ProgressiveUpsample, TemporalFuse
+from .prithvi_mae import PrithviMAE, load_mae_weights
 from .prithvi_vit import PrithviViT
 from .variants import VARIANTS, Variant, get_variant
 from .weights import LoadReport, load_prithvi_weights
@@ -14,12 +15,14 @@ __all__ = [
     'GeoEncoderDecoder',
     'HLSDataPreprocessor',
     'LoadReport',
+    'PrithviMAE',
     'PrithviViT',
     'ProgressiveUpsample',
     'TemporalFuse',
     'Variant',
     'fetch_checkpoint',
     'get_variant',
+    'load_mae_weights',
     'load_prithvi_weights',
     'read_normalization',
 ]

@@ -10,7 +10,7 @@ import torch
 from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import ConfigError
 
@@ -39,7 +39,7 @@ class GeoEncoderDecoder(EncoderDecoder):
             inputs: ``(N, T*C, H, W)``.
             metas: Meta information of each sample; ``None`` leaves coordinates out.
         """
-        x = self.backbone(inputs, **self._coords(inputs, metas))
+        x = self.backbone(inputs, **stack_coords(self.backbone, metas, inputs.device))
         return self.neck(x) if self.with_neck else x
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[Meta]) -> Tensor:
@@ -83,25 +83,36 @@ class GeoEncoderDecoder(EncoderDecoder):
                 count[window] += 1
         return logits / count
 
-    def _coords(self, inputs: Tensor, metas: Sequence[Meta] | None) -> dict[str, Tensor]:
-        wanted = getattr(self.backbone, 'coords_encoding', ())
-        if metas is None:
-            return {}
-        keys = [key for what, key in _META_KEYS if what in wanted]
-        return {key: _stack(metas, key, inputs.device) for key in keys}
 
+def stack_coords(
+    backbone: nn.Module, metas: Sequence[Meta] | None, device: torch.device
+) -> dict[str, Tensor]:
+    """Return the coordinates that ``backbone`` embeds, from the samples' meta information.
 
-_META_KEYS = (('time', 'temporal_coords'), ('location', 'location_coords'))
+    Args:
+        backbone: Says in ``coords_encoding`` what it embeds; one without it embeds nothing.
+        metas: Meta information of each sample; ``None`` leaves coordinates out.
+        device: Where the tensors go.
 
+    Returns:
+        ``temporal_coords`` ``(N, T, 2)`` and ``location_coords`` ``(N, 2)``, as embedded.
 
-def _stack(metas: Sequence[Meta], key: str, device: torch.device) -> Tensor:
-    if any(key not in meta for meta in metas):
-        raise ConfigError(
-            f"The backbone embeds {key}, but the samples do not carry it; add '{key}' to "
-            'meta_keys of PackSegInputs, or use a backbone without coords_encoding.'
-        )
-    values = np.array([meta[key] for meta in metas], np.float32)
-    return torch.from_numpy(values).to(device)
+    Raises:
+        ConfigError: If a sample does not carry what the backbone embeds.
+    """
+    wanted = getattr(backbone, 'coords_encoding', ())
+    coords = {}
+    for what, key in (('time', 'temporal_coords'), ('location', 'location_coords')):
+        if what not in wanted or metas is None:
+            continue
+        if any(key not in meta for meta in metas):
+            raise ConfigError(
+                f"The backbone embeds {key}, but the samples do not carry it; add '{key}' to "
+                'meta_keys of PackSegInputs, or use a backbone without coords_encoding.'
+            )
+        values = np.array([meta[key] for meta in metas], np.float32)
+        coords[key] = torch.from_numpy(values).to(device)
+    return coords
 
 
 def _starts(length: int, crop: int, stride: int) -> list[int]:

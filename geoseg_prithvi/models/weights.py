@@ -113,12 +113,8 @@ def load_prithvi_weights(
         UnsafeCheckpointError: If the file holds more than tensors and plain data.
         CheckpointMismatchError: If anything is missing, left over or of another shape.
     """
-    if isinstance(source, Mapping):
-        checkpoint, report = source, LoadReport('state dict')
-    else:
-        path = fetch_checkpoint(source, sha256)
-        checkpoint = load_checkpoint_file(path, mmap=True)
-        report = LoadReport(str(source))
+    checkpoint, name = read_source(source, sha256)
+    report = LoadReport(name)
     state, rest = split_layout(checkpoint)
     report.dropped = sorted(rest)
 
@@ -128,31 +124,46 @@ def load_prithvi_weights(
         report.recomputed.append('pos_embed')
     state[_PATCH] = _fit_bands(model, state[_PATCH], source_bands, report)
 
-    own = model.state_dict()
-    for key in sorted(own.keys() | state.keys()):
-        if key not in state:
-            raise CheckpointMismatchError(
-                f'{report.source} has no {key}; {_advice(key)} or load other weights.'
-            )
-        if key not in own:
-            raise CheckpointMismatchError(
-                f'{report.source} holds {key}, which the model has no place for; {_advice(key)} '
-                'or load other weights.'
-            )
-        if own[key].shape != state[key].shape:
-            raise CheckpointMismatchError(
-                f'{report.source}: {key} has the shape {tuple(state[key].shape)}, the model '
-                f'{tuple(own[key].shape)}; {_advice(key)} or load other weights.'
-            )
+    check_keys(model.state_dict(), state, report.source)
     model.load_state_dict(state, strict=True)
     report.loaded = sorted(state)
     print_log(str(report), logger='current')
     return report
 
 
+def read_source(
+    source: str | Path | Mapping[str, Any], sha256: str | None = None
+) -> tuple[Mapping[str, Any], str]:
+    """Return the checkpoint itself and a name for messages; see :func:`load_prithvi_weights`."""
+    if isinstance(source, Mapping):
+        return source, 'state dict'
+    return load_checkpoint_file(fetch_checkpoint(source, sha256), mmap=True), str(source)
+
+
+def check_keys(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:
+    """Compare names and shapes.
+
+    Raises:
+        CheckpointMismatchError: For the first key that is missing, left over or of another shape.
+    """
+    for key in sorted(own.keys() | state.keys()):
+        if key not in state:
+            problem = f'has no {key}'
+        elif key not in own:
+            problem = f'holds {key}, which the model has no place for'
+        elif own[key].shape != state[key].shape:
+            shapes = f'{tuple(state[key].shape)}, the model {tuple(own[key].shape)}'
+            problem = f'has {key} of shape {shapes}'
+        else:
+            continue
+        raise CheckpointMismatchError(f'{source} {problem}; {_advice(key)}, or load other weights.')
+
+
 def _advice(key: str) -> str:
-    if key.startswith(('temporal_embed_enc.', 'location_embed_enc.')):
+    if '_embed_enc.' in key or '_embed_dec.' in key:
         return "set coords_encoding=('time', 'location') as the checkpoint has it"
+    if key.startswith('decoder_') or key == 'mask_token':
+        return 'set decoder= to the size of the checkpoint and in_channels to its bands'
     return 'set arch to the variant that the checkpoint was made with'
 
 

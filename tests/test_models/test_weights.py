@@ -128,7 +128,7 @@ def variation(v1, what):
         ('shallower model', r'depth 2 \(see blocks\.1\), but the model has 1'),
         ('wider model', r'embed_dims 32 \(see patch_embed\.proj\.weight\)'),
         ('other patch', r'patch_size \[1, 8, 8\] .* \[1, 16, 16\]'),
-        ('other mlp', r'blocks\.0\.mlp\.fc1\.bias has the shape \(128,\), the model \(64,\)'),
+        ('other mlp', r'blocks\.0\.mlp\.fc1\.bias of shape \(128,\), the model \(64,\)'),
         ('leftover', r'holds blocks\.0\.attn\.gate'),
         ('missing', r'has no blocks\.1\.norm2\.bias'),
         ('no dates in the file', r'has no temporal_embed_enc\.scale; set coords_encoding'),
