@@ -1,5 +1,6 @@
 """Backbone, autoencoder, necks, data preprocessor, segmentor and the loading of weights."""
 
+from .conversion import load_hls_foundation
 from .data_preprocessor import HLSDataPreprocessor, read_normalization
 from .geo_encoder_decoder import GeoEncoderDecoder
 from .hub import fetch_checkpoint
@@ -22,6 +23,7 @@ __all__ = [
     'Variant',
     'fetch_checkpoint',
     'get_variant',
+    'load_hls_foundation',
     'load_mae_weights',
     'load_prithvi_weights',
     'read_normalization',

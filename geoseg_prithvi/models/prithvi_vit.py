@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..errors import ChipError, ConfigError
 from ..hls import BANDS
-from ..layout import tokens_to_maps, unfold_time
+from ..layout import tokens_to_maps, unfold_time, unfold_time_legacy
 from .embeddings import CoordsEmbedding, sincos_positions, stretch_positions
 from .transformer import Block, init_transformer
 from .variants import COORDS, get_variant
@@ -92,6 +92,8 @@ class PrithviViT(BaseModule):
         frozen_stages: -1 trains everything, 0 freezes the embeddings, n also the first n blocks;
             ``depth`` freezes the final norm as well.
         with_cp: Save memory by computing each block again in the backward pass.
+        legacy_layout: Read the channels as hls-foundation-os did, frames and bands mixed up; for
+            its crop checkpoint only (see :func:`~geoseg_prithvi.layout.unfold_time_legacy`).
         init_cfg: ``dict(type='Pretrained', checkpoint=, sha256=)`` loads ``hf://owner/repo/file``
             or a local file strictly; see :func:`~geoseg_prithvi.models.load_prithvi_weights`.
     """
@@ -109,6 +111,7 @@ class PrithviViT(BaseModule):
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
         with_cp: bool = False,
+        legacy_layout: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -123,6 +126,7 @@ class PrithviViT(BaseModule):
         self.out_indices = _check_out_indices(out_indices, self.depth)
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
+        self.legacy_layout = legacy_layout
         self._check(img_size)
 
         self.base_size = (img_size // self.patch_size,) * 2
@@ -325,7 +329,8 @@ class PrithviViT(BaseModule):
         Returns:
             Maps ``(N, T*D, H / patch, W / patch)``, time-major.
         """
-        x = unfold_time(x, self.num_frames)
+        unfold = unfold_time_legacy if self.legacy_layout else unfold_time
+        x = unfold(x, self.num_frames)
         grid = self.patch_embed.grid(x)
         tokens = self.embed(x, temporal_coords, location_coords)
         outputs = self.encode(tokens, self.out_indices)

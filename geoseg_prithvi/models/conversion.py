@@ -1,0 +1,56 @@
+"""Checkpoints that were fine-tuned with hls-foundation-os (MMSegmentation 0.x)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmseg.models import EncoderDecoder
+
+from ..errors import ConfigError
+from .prithvi_vit import PrithviViT
+from .weights import LoadReport, check_keys, load_prithvi_weights, read_source, split_layout
+
+
+def load_hls_foundation(
+    model: EncoderDecoder, source: str | Path | Mapping[str, Any]
+) -> tuple[LoadReport, dict[str, Any]]:
+    """Load a whole segmentor of hls-foundation-os strictly: backbone, neck and heads.
+
+    The parameters keep their names; what changes is that fixed positions are no longer stored,
+    and that depth, shapes and leftovers are checked, which that code did not.
+
+    Args:
+        model: A segmentor with :class:`~geoseg_prithvi.models.PrithviViT`,
+            ``ConvTransformerTokensToEmbeddingNeck`` and the heads of the original config.
+        source: A path, ``hf://owner/repo/file[@revision]`` or the checkpoint itself.
+
+    Returns:
+        What was loaded, and ``classes`` and ``palette`` if the checkpoint names them.
+
+    Raises:
+        ConfigError: If the backbone is no PrithviViT.
+        CheckpointMismatchError: If anything is missing, left over or of another shape.
+    """
+    backbone = model.backbone
+    if not isinstance(backbone, PrithviViT):
+        raise ConfigError(
+            f'The backbone of the config is {type(backbone).__name__}; use PrithviViT.'
+        )
+    checkpoint, name = read_source(source)
+    _, rest = split_layout(checkpoint)
+    own = {
+        k: v
+        for k, v in model.state_dict().items()
+        if not k.startswith(('backbone.', 'data_preprocessor.'))
+    }
+    check_keys(own, rest, name)
+    report = load_prithvi_weights(backbone, checkpoint)
+    model.load_state_dict(rest, strict=False)  # checked above, key by key
+    report.source = name
+    report.loaded = [f'backbone.{key}' for key in report.loaded] + sorted(rest)
+    report.dropped = []
+    meta = checkpoint.get('meta') or {}
+    names = {'CLASSES': 'classes', 'PALETTE': 'palette'}
+    return report, {new: meta[old] for old, new in names.items() if meta.get(old) is not None}
