@@ -40,7 +40,7 @@ def score_rows(scores: Scores, classes: Sequence[str]) -> tuple[list[str], list[
         for k, name in enumerate(classes)
     ]
     means = [f'{100 * mean_score(column):.2f}' for column in columns]
-    rows.append(['mean', *means, f'{scores.support.sum():,}'])
+    rows.append(['mean / sum', *means, f'{scores.support.sum():,}'])
     return ['Class', 'IoU', 'F1', 'Precision', 'Recall', 'Pixels'], rows
 
 

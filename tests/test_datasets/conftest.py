@@ -1,6 +1,7 @@
 import pytest
-from chip_world import write_chips
 from mmengine.registry import DefaultScope
+
+from .chip_world import write_chips
 
 
 @pytest.fixture(autouse=True)

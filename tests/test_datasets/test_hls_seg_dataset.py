@@ -5,7 +5,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from chip_world import DATES, SENSORS, chip_label, chip_pixels, write_chips
 from mmengine.dataset import ClassBalancedDataset
 from mmseg.registry import DATASETS
 
@@ -13,6 +12,8 @@ from geoseg_prithvi.data.index import INDEX_NAME
 from geoseg_prithvi.datasets import HLSSegDataset
 from geoseg_prithvi.errors import ChipIndexError, ConfigError, DataNotFoundError
 from geoseg_prithvi.lulc import IO_LULC, Legend
+
+from .chip_world import DATES, SENSORS, chip_label, chip_pixels, write_chips
 
 META_KEYS = ('chip_id', 'dates', 'sensors', 'temporal_coords', 'location_coords', 'img_path')
 PIPELINE = [

@@ -3,12 +3,13 @@ import random
 import numpy as np
 import pytest
 import rasterio
-from chip_world import SIZE, chip_label, chip_pixels, write_chips
 from mmengine.dataset import Compose, DefaultSampler, pseudo_collate
 from torch.utils.data import DataLoader
 
 from geoseg_prithvi.datasets import HLSSegDataset, LoadHLSChip, LoadHLSLabel
 from geoseg_prithvi.errors import ChipError, DataNotFoundError, LayoutError, sentence
+
+from .chip_world import SIZE, chip_label, chip_pixels, write_chips
 
 LOAD = [dict(type='LoadHLSChip', num_frames=3), dict(type='LoadHLSLabel')]
 PACK = dict(type='PackSegInputs', meta_keys=('chip_id', 'flip', 'flip_direction', 'img_shape'))
