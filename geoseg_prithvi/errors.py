@@ -25,6 +25,10 @@ class GranuleError(GeosegError, ValueError):
     """An HLS granule is incomplete, corrupt or does not fit its neighbours."""
 
 
+class SceneError(GeosegError, ValueError):
+    """A scene to predict is unreadable, incomplete or does not suit the model."""
+
+
 class LabelError(GeosegError, ValueError):
     """A label map cannot serve: no overlap, unknown code, unknown year."""
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from geoseg_prithvi.errors import ConfigError
+from ..errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)

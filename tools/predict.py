@@ -1,0 +1,157 @@
+"""Make land-cover maps of scenes of any size.
+
+INPUT is a folder of HLS granules (one map a tile), a stacked GeoTIFF or VRT with bands named
+t0_BLUE ... (as chips have them), a folder of such files, or a text file that lists inputs. One
+scene goes to OUT.tif, several go into the folder OUT. Beside map.tif lie map.png, the STAC item
+map.json and what the options ask for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import logging
+from pathlib import Path
+
+import torch
+from mmengine.config import DictAction
+from rich.console import Console
+from rich.progress import Progress
+
+from geoseg_prithvi.data.frames import SeasonWindow
+from geoseg_prithvi.engine.launch import load_run_config
+from geoseg_prithvi.errors import ConfigError, report_errors
+from geoseg_prithvi.inference import MapOptions, SceneOptions, Tiling, find_scenes, load_segmentor
+from geoseg_prithvi.inference.maps import make_map
+from geoseg_prithvi.inference.scene import ON_ERROR
+from geoseg_prithvi.inference.segmentor import file_sha256, input_spec
+from geoseg_prithvi.inference.writer import LAYERS
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file that the model was trained with')
+    parser.add_argument('checkpoint', type=Path, help='checkpoint file')
+    parser.add_argument('input', nargs='+', type=Path, help='what to predict')
+    parser.add_argument('out', type=Path, help='the map, .tif; a folder for several scenes')
+
+    model = parser.add_argument_group('model')
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    model.add_argument('--device', default=device, help='cpu, cuda or cuda:N (%(default)s)')
+    model.add_argument('--bf16', action='store_true', help='compute in bfloat16')
+    model.add_argument('--tta', action='store_true', help='average over the four flips')
+    model.add_argument('--batch-size', type=int, default=8, help='windows at once (%(default)s)')
+    model.add_argument('--crop-size', type=int, help='pixels that the model sees (as in training)')
+    model.add_argument(
+        '--halo', type=int, help='pixels of each side to use as context only (1/16 of the crop)'
+    )
+    model.add_argument(
+        '--stride', type=int, help='pixels between windows (3/4 of the crop without its halo)'
+    )
+    model.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='replace values of the config'
+    )
+
+    scene = parser.add_argument_group('scene')
+    scene.add_argument(
+        '--dates', nargs='+', type=dt.date.fromisoformat, help='date of each frame, YYYY-MM-DD'
+    )
+    scene.add_argument('--year', type=int, help='year of the frames (the last complete one)')
+    scene.add_argument(
+        '--windows', nargs='+', metavar='MM-DD:MM-DD', help='season window of each frame'
+    )
+    scene.add_argument(
+        '--layout',
+        choices=['time-major', 'band-major'],
+        help='how to read a raster that does not name its bands',
+    )
+    scene.add_argument(
+        '--mask-clouds', action='store_true', help='clouds (Fmask) count as not seen'
+    )
+    scene.add_argument(
+        '--on-error',
+        choices=ON_ERROR,
+        default='raise',
+        help='what to do with damaged parts of a file (%(default)s)',
+    )
+
+    out = parser.add_argument_group('output')
+    out.add_argument('--overwrite', action='store_true', help='replace existing maps')
+    for layer in LAYERS:
+        out.add_argument(
+            f'--{layer}', action='store_true', help=f'write {layer} to map_confidence.tif'
+        )
+    out.add_argument('--area', action='store_true', help='write hectares of each class to a CSV')
+    return parser.parse_args()
+
+
+def tiling_of(args: argparse.Namespace, trained_on: int | None) -> Tiling:
+    """Return the windows that the arguments ask for."""
+    crop = args.crop_size or trained_on
+    if crop is None:
+        raise ConfigError('The config does not say its crop size; give it with --crop-size.')
+    halo = crop // 16 if args.halo is None else args.halo
+    return Tiling.of_crop(crop, halo, args.stride)
+
+
+@report_errors
+def main() -> None:
+    """Make the maps."""
+    args = parse_args()
+    logging.basicConfig(level=logging.WARNING, format='%(levelname)s: %(message)s')
+    cfg = load_run_config(args.config, options=args.cfg_options)
+    frames, bands, crop = input_spec(cfg)
+    scenes = find_scenes(args.input)
+    scene_options = SceneOptions(
+        num_frames=frames,
+        bands=bands,
+        dates=args.dates,
+        year=args.year,
+        windows=args.windows and [SeasonWindow.parse(text) for text in args.windows],
+        layout=args.layout,
+        mask_clouds=args.mask_clouds,
+        on_error=args.on_error,
+    )
+    tiling = tiling_of(args, crop)
+    segmentor = load_segmentor(
+        cfg, args.checkpoint, device=args.device, tta=args.tta, bf16=args.bf16
+    )
+    options = MapOptions(
+        tiling=tiling,
+        batch_size=args.batch_size,
+        layers=[layer for layer in LAYERS if getattr(args, layer)],
+        area=args.area,
+        overwrite=args.overwrite,
+        tags={
+            'GEOSEG_MODEL': Path(args.config).name,
+            'GEOSEG_CHECKPOINT': args.checkpoint.name,
+            'GEOSEG_CHECKPOINT_SHA256': file_sha256(args.checkpoint),
+            'GEOSEG_WINDOWS': f'crop {tiling.box}, halo {tiling.halo}, stride {tiling.stride}'
+            + (', 4 flips' if args.tta else ''),
+        },
+    )
+    single = len(scenes) == 1 and args.out.suffix.lower() in ('.tif', '.tiff')
+    console = Console()
+    for scene in scenes:
+        path = args.out if single else args.out / f'{scene.name}.tif'
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task(scene.name, total=1.0)
+            files = make_map(
+                scene,
+                segmentor,
+                path,
+                scene_options,
+                options,
+                lambda share, p=progress, t=task: p.update(t, completed=share),
+            )
+        console.print(f'map      {files.map}', soft_wrap=True)
+        for file in files.beside[1:]:
+            if file.exists():
+                console.print(f'         {file}', soft_wrap=True)
+
+
+if __name__ == '__main__':
+    main()
