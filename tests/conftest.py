@@ -5,12 +5,13 @@ import os
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import pytest
-from .granule_world import write_world
 
 from geoseg_prithvi.data.chips import ChipOptions
 from geoseg_prithvi.data.frames import equal_windows
 from geoseg_prithvi.data.prepare import prepare
 from geoseg_prithvi.data.splits import SplitOptions
+
+from .granule_world import write_world
 
 
 @pytest.fixture(scope='session')
