@@ -91,14 +91,16 @@ class HLSDataPreprocessor(BaseDataPreprocessor):
                     'against the dataset.'
                 )
         if training:
-            batch, samples = stack_batch(
+            batch, padded = stack_batch(
                 inputs,
                 samples,
                 pad_val=self.nodata,
                 seg_pad_val=self.seg_pad_val,
                 **self.train_pad,
             )
+            samples = samples and padded
         else:
+            # Labels stay as they are: the result is cut back to them.
             batch, paddings = stack_batch(inputs, pad_val=self.nodata, **self.test_pad)
             for sample, padding in zip(samples or (), paddings, strict=False):
                 sample.set_metainfo(padding)

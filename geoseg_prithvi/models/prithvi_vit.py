@@ -289,7 +289,7 @@ class PrithviViT(BaseModule):
         x = torch.cat([cls_token.expand(len(tokens), -1, -1).to(tokens), tokens], dim=1)
         outputs = {}
         for i, block in enumerate(self.blocks[: max(indices) + 1]):
-            if self.with_cp and x.requires_grad:
+            if self.with_cp and self.training:
                 x = checkpoint(block, x, use_reentrant=False)
             else:
                 x = block(x)

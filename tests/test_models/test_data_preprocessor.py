@@ -83,6 +83,12 @@ def test_testing_needs_no_samples():
     assert data['data_samples'] is None
 
 
+def test_training_without_samples_is_possible():
+    data = preprocessor()(dict(inputs=[chip()] * 2), training=True)
+    assert data['inputs'].shape == (2, 6, 16, 16)
+    assert data['data_samples'] is None
+
+
 def test_a_stacked_batch_does_as_well():
     batch = torch.stack([chip(16, 16)] * 3)
     assert preprocessor()(dict(inputs=batch))['inputs'].shape == (3, 6, 16, 16)

@@ -2,6 +2,8 @@
 
 import hashlib
 import pickle
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from geoseg_prithvi.errors import (
     WeightsNotFoundError,
 )
 from geoseg_prithvi.hls import BANDS
-from geoseg_prithvi.models import PrithviViT, fetch_checkpoint, load_prithvi_weights
+from geoseg_prithvi.models import PrithviMAE, PrithviViT, fetch_checkpoint, load_prithvi_weights
 
 TINY = dict(embed_dims=32, depth=2, num_heads=2, patch_size=8)
 
@@ -162,6 +164,33 @@ def test_the_published_crop_config_is_refused():
         load_prithvi_weights(shallow, state)
     with pytest.raises(CheckpointMismatchError, match='has 12 heads, but the model has 8'):
         load_prithvi_weights(few_heads, state)
+
+
+def _anonymous_memory() -> int:
+    """Return the process's own memory in MB, without mapped files."""
+    lines = Path('/proc/self/status').read_text().splitlines()
+    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith('RssAnon'))
+
+
+@pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='reads memory use from /proc')
+def test_a_full_size_file_loads_fast_and_without_a_second_copy(tmp_path):
+    with torch.device('meta'):
+        shapes = PrithviMAE(dict(arch='v1-100M')).state_dict()
+    state = {
+        k.removeprefix('encoder.').removeprefix('decoder.'): torch.randn(v.shape)
+        for k, v in shapes.items()
+    }
+    expected = state['blocks.11.mlp.fc1.weight'][0].clone()
+    torch.save(state, tmp_path / 'v1.pt')
+    del state
+    model = PrithviViT('v1-100M')
+    size = sum(p.numel() for p in model.parameters()) * 4 // 2**20
+    before, start = _anonymous_memory(), time.monotonic()
+    report = load_prithvi_weights(model, tmp_path / 'v1.pt')
+    assert time.monotonic() - start < 10
+    assert _anonymous_memory() - before < size / 4
+    assert len(report.loaded) == 149
+    assert torch.equal(model.blocks[11].mlp.fc1.weight[0], expected)
 
 
 def test_bands_are_selected_by_name(v1):
