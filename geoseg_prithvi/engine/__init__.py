@@ -2,5 +2,6 @@
 
 from .bf16 import BFloat16OptimWrapper
 from .layer_decay import ViTLayerDecayConstructor
+from .visualization_hook import HLSVisualizationHook
 
-__all__ = ['BFloat16OptimWrapper', 'ViTLayerDecayConstructor']
+__all__ = ['BFloat16OptimWrapper', 'HLSVisualizationHook', 'ViTLayerDecayConstructor']
