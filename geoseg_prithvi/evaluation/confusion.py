@@ -3,8 +3,9 @@
 Rows are the labels (reference), columns the predictions, as in scikit-learn. Counts are int64 and
 add up over samples, ranks and scenes.
 
-A class that neither labels nor predictions hold scores nan and is left out of the means. A class
-that only the predictions hold scores 0 (IoU, F1, precision) and counts: inventing it is an error.
+A score that is not defined is nan and left out of the mean: IoU and F1 of a class that neither
+labels nor predictions hold, precision of one never predicted, recall of one never labelled. A class
+that only the predictions hold has IoU and F1 of 0, which count: inventing it is an error.
 """
 
 from __future__ import annotations

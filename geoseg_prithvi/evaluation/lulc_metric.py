@@ -27,8 +27,8 @@ class LULCMetric(BaseMetric):
     ``CheckpointHook(save_best='mIoU')`` works.
 
     A class that neither labels nor predictions hold is nan and left out of the means; one that is
-    only predicted counts with 0. Each image counts once: what a sampler repeats to fill the last
-    batch is dropped by its ``img_path``.
+    only predicted counts with IoU and F1 of 0. Each image counts once: what a sampler repeats to
+    fill the last batch is dropped by its ``img_path``.
 
     Rank 0 writes ``confusion_{split}.csv`` (counts) and ``confusion_{split}.png`` (percent of each
     row); rows are labels, columns predictions.

@@ -18,8 +18,8 @@ from .confusion import Scores, mean_score
 MAX_ANNOTATED_CLASSES = 20
 
 POLICY = (
-    'A class that neither labels nor predictions hold is nan and left out of the mean; one that '
-    'is only predicted counts with 0.'
+    'nan: not defined, and left out of the mean (IoU and F1 of a class neither labelled nor '
+    'predicted, precision of one never predicted, recall of one never labelled).'
 )
 
 
