@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from .errors import (
     CheckpointMismatchError,
@@ -140,11 +142,9 @@ def load_checkpoint_file(
             f'The checkpoint {path} does not exist; put the file there, or give the right path in '
             'load_from, resume or init_cfg.'
         )
-    if path.suffix == '.safetensors':
-        from safetensors.torch import load_file
-
-        return load_file(path, device=str(map_location or 'cpu'))
     try:
+        if path.suffix == '.safetensors':
+            return load_file(path, device=str(map_location or 'cpu'))
         with torch.serialization.safe_globals(_safe_globals()):
             return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except (pickle.UnpicklingError, UnsafeCheckpointError) as error:
@@ -154,10 +154,11 @@ def load_checkpoint_file(
             'loading that could run code; use a checkpoint you made yourself, or keep only its '
             'state_dict in a trusted environment.'
         ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, SafetensorError) as error:
+        reason = str(error).partition('\n')[0] or type(error).__name__
         raise CheckpointMismatchError(
-            f'{path} is no whole checkpoint ({str(error).splitlines()[0]}); copy or download it '
-            'again, or use an earlier one.'
+            f'{path} is no whole checkpoint ({reason}); copy or download it again, or use an '
+            'earlier one.'
         ) from error
 
 

@@ -106,9 +106,15 @@ def test_missing_and_truncated_files_are_named(tmp_path, training_checkpoint):
     with pytest.raises(WeightsNotFoundError, match=r'nowhere\.pth does not exist'):
         load_checkpoint_file(tmp_path / 'nowhere.pth')
     data = training_checkpoint.read_bytes()
-    training_checkpoint.write_bytes(data[: len(data) // 2])
-    with pytest.raises(CheckpointMismatchError, match=r'iter_3\.pth is no whole checkpoint'):
-        load_checkpoint_file(training_checkpoint)
+    for length in range(0, len(data), len(data) // 40):
+        training_checkpoint.write_bytes(data[:length])
+        for mmap in (False, True):
+            with pytest.raises(CheckpointMismatchError, match=r'iter_3\.pth is no whole checkpoint'):
+                load_checkpoint_file(training_checkpoint, mmap=mmap)
+    broken = tmp_path / 'broken.safetensors'
+    broken.write_bytes(b'\x08\0\0\0\0\0\0\0{"a":')
+    with pytest.raises(CheckpointMismatchError, match=r'broken\.safetensors is no whole'):
+        load_checkpoint_file(broken)
 
 
 def test_without_a_stack_the_import_says_what_to_install():

@@ -101,10 +101,10 @@ def demo_options(chips, **more):
     """Point the demo config at ``chips`` and make it tiny; ``more`` are further dotted options."""
     options = {
         'train_dataloader.batch_size': 2,
-        'model.backbone.arch.embed_dims': 24,
+        'model.backbone.arch.embed_dims': 32,
         'model.backbone.arch.depth': 1,
         'model.backbone.arch.num_heads': 2,
-        'model.neck.0.in_channels': '[72]',
+        'model.neck.0.in_channels': '[96]',
         'train_cfg.val_interval': 2,
         'default_hooks.checkpoint.interval': 1,
         'default_hooks.logger.interval': 1,

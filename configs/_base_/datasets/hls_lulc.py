@@ -36,7 +36,6 @@ tta_pipeline = [
                 dict(type='RandomFlip', prob=0.0),
                 dict(type='RandomFlip', prob=1.0, direction='horizontal'),
                 dict(type='RandomFlip', prob=1.0, direction='vertical'),
-                dict(type='RandomFlip', prob=1.0, direction='diagonal'),
             ],
             [dict(type='PackSegInputs', meta_keys=meta_keys)],
         ],
