@@ -7,8 +7,10 @@ and makes either of them load checkpoints safely and import without compiled ope
 
 from __future__ import annotations
 
+import contextlib
 import importlib.machinery
 import importlib.util
+import io
 import os
 import pickle
 import sys
@@ -56,6 +58,9 @@ def prepare_stack() -> None:
     # that too. Whoever set the opposite switch has decided otherwise: torch forbids both at once.
     if 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD' not in os.environ:
         os.environ.setdefault('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
+    with contextlib.redirect_stdout(io.StringIO()):
+        # OneDL's mmseg prints that it does without an optional package of its own.
+        import mmseg.datasets  # noqa: F401
     from mmengine.runner.checkpoint import CheckpointLoader
 
     # The empty prefix is mmengine's loader of local files: load_from, resume and init_cfg use it.
