@@ -202,26 +202,32 @@ class _Solver:
             return v, mix, tau, dual
 
         v, mix, tau, dual = evaluate(price, tau)
+        enough = max(0.1 * tol, min(1e-3 * eta, 1e-5))
         for _ in range(_MAX_NEWTON):
             # Relative unknowns (d log r): prices of rare classes are large, those of common small.
             gradient = price * mix - self.u
-            if np.abs(gradient / self.u).max() < max(0.1 * tol, min(1e-3 * eta, 1e-5)):
+            error = np.abs(gradient / self.u).max()
+            if error < enough:
                 break
-            free = self.h[(v > 0) & (v < self.limit)]
             hessian = np.diag(self.u)
-            if len(free):
-                centred = free - free.mean(axis=0)
-                hessian += (centred.T @ centred) * np.outer(price, price) / (eta * self.n)
+            free = (v > 0) & (v < self.limit)
+            if free.any():
+                h = self.h[free]
+                mean = h.mean(axis=0)
+                spread = h.T @ h - len(h) * np.outer(mean, mean)
+                hessian += spread * np.outer(price, price) / (eta * self.n)
             step = -np.linalg.solve(hessian, gradient)
             decrease = -gradient @ step
             length = min(1.0, 0.9 / max(-step.min(), 1e-300))
             while True:
                 trial = price * (1 + length * step)
                 result = evaluate(trial, tau)
-                if result[3] <= dual - 1e-4 * length * decrease + 1e-15 * abs(dual):
+                if result[3] <= dual - 1e-4 * length * decrease:
                     break
-                length /= 2
-                if length < 1e-6:  # no descent left within rounding errors
+                if np.abs(trial * result[1] / self.u - 1).max() < 0.5 * error:
+                    break  # the dual no longer tells within rounding errors, the error does
+                length /= 4
+                if length < 1e-4:
                     return v, mix, price, tau
             price, (v, mix, tau, dual) = trial, result
         return v, mix, price, tau
