@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from rasterio import shutil as rasterio_shutil
+from rasterio._err import CPLE_BaseError  # what copy() raises; rasterio.errors does not have it
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
@@ -155,6 +156,7 @@ class MapWriter:
         with writing(self.files.map):
             shutil.rmtree(self.files.work, ignore_errors=True)  # of a killed run
             self.files.work.mkdir(parents=True)
+            self._check_space()
             with _cleanup_on_error(self._abandon):
                 self._rasters['map'] = self._create('map', 1)
                 if self._bands:
@@ -205,6 +207,14 @@ class MapWriter:
                     path.unlink(missing_ok=True)
             (work / self.files.map.name).replace(self.files.map)
         self._abandon()
+
+    def _check_space(self) -> None:
+        # The plain rows are the least that must fit, and better told before than after hours.
+        needed = self.grid.height * self.grid.width * (1 + len(self._bands))
+        free = shutil.disk_usage(self.files.work).free
+        if free < needed:
+            self._abandon()
+            raise OSError(f'it takes {needed >> 20} MiB and {free >> 20} MiB are free')
 
     def _create(self, name: str, count: int) -> rasterio.io.DatasetWriter:
         palette = name == 'map'
@@ -325,7 +335,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except (OutputExistsError, OutputWriteError):
         raise
-    except (OSError, RasterioError) as error:
+    except (OSError, RasterioError, CPLE_BaseError) as error:
         reason = str(error.__cause__ or getattr(error, 'strerror', None) or error)
         raise OutputWriteError(
             f'{path} could not be written ({reason.splitlines()[0].rstrip(".")}); check free space '

@@ -96,8 +96,9 @@ def write_stack(path, pixels, names=None, crs=UTM10, transform=TRANSFORM, **prof
         transform=transform,
         **{'nodata': -9999, **profile},
     ) as dataset:
-        dataset.write(pixels)
+        # Before the pixels, so that they stand at the end of the file, where a truncation hits.
         dataset.update_tags(**tags)
-        if names:
+        if names is not None:
             dataset.descriptions = names
+        dataset.write(pixels)
     return path
