@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.balance import nested_subset
 from ..errors import ChipIndexError, ConfigError, DataNotFoundError
 
 
@@ -37,8 +38,6 @@ def select_chips(
                 f'subset={dict(subset)} is not understood; write dict(fraction=0.125, seed=0) or '
                 'the path of a file with chip ids.'
             )
-        from ..data.balance import nested_subset
-
         return nested_subset(class_pixels, subset['fraction'], subset['seed'])
     position = {chip_id: i for i, chip_id in enumerate(chip_ids)}
     wanted = _read_ids(Path(subset))

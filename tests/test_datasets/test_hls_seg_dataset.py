@@ -8,6 +8,7 @@ import torch
 from mmengine.dataset import ClassBalancedDataset
 from mmseg.registry import DATASETS
 
+from geoseg_prithvi.data.balance import nested_subset
 from geoseg_prithvi.data.index import INDEX_NAME
 from geoseg_prithvi.datasets import HLSSegDataset
 from geoseg_prithvi.errors import ChipIndexError, ConfigError, DataNotFoundError
@@ -133,9 +134,14 @@ def test_subset_from_text_and_manifest(chips, tmp_path):
         np.testing.assert_array_equal(info['class_pixels'], counts)
 
 
-def test_subset_by_fraction(chips):
+def test_subset_by_fraction_is_the_one_of_the_index(chips):
+    whole = HLSSegDataset(str(chips))
+    infos = [whole.get_data_info(i) for i in range(4)]
+    chosen = nested_subset(np.array([info['class_pixels'] for info in infos]), 0.5, 1)
     dataset = HLSSegDataset(str(chips), subset=dict(fraction=0.5, seed=1))
     assert len(dataset) == 2
+    ids = [dataset.get_data_info(i)['chip_id'] for i in range(2)]
+    assert ids == [infos[i]['chip_id'] for i in chosen]
 
 
 @pytest.mark.parametrize(
