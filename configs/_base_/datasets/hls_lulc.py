@@ -10,15 +10,16 @@ meta_keys = (
     'flip',
     'flip_direction',
     'dates',
+    'sensors',
     'temporal_coords',
     'location_coords',
 )
 train_pipeline = [
     dict(type='LoadHLSChip', num_frames=num_frames),
     dict(type='LoadHLSLabel'),
-    dict(
-        type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']
-    ),
+    # Together all eight orientations of a chip, with equal probability.
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='RandomRotFlip', rotate_prob=0.0, flip_prob=1.0),
     dict(type='PackSegInputs', meta_keys=meta_keys),
 ]
 test_pipeline = [
