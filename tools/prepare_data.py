@@ -61,9 +61,7 @@ def parse_args() -> argparse.Namespace:
     splits.add_argument('--seed', type=int, default=0, help='of the division into splits')
     run = parser.add_argument_group('run')
     run.add_argument('--workers', type=int, default=os.cpu_count(), help='processes')
-    run.add_argument(
-        '--scheduler', help="address of a dask scheduler, or 'local' for a dask cluster here"
-    )
+    run.add_argument('--scheduler', metavar='ADDRESS', help='dask scheduler to use instead')
     run.add_argument(
         '--overwrite', action='store_true', help='cut anew if OUT was cut with other options'
     )

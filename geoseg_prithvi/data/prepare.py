@@ -85,8 +85,7 @@ def prepare(
         splits: How chips are divided.
         years: Years to use; all that have both labels and granules by default.
         workers: Processes on this machine.
-        scheduler: Address of a dask scheduler, or ``local`` for a dask cluster on this machine;
-            its workers must see the same folders.
+        scheduler: Address of a dask scheduler whose workers see the same folders.
         overwrite: Cut anew if ``out`` holds chips with other options.
         legend: The classes.
         console: Where the progress bar goes; standard error by default.
@@ -271,28 +270,19 @@ def _pool(workers: int, scheduler: str | None) -> Iterator[concurrent.futures.Ex
             yield pool
         return
     try:
-        from distributed import Client, LocalCluster
+        from distributed import Client
     except ImportError:
         raise ConfigError(
             "--scheduler needs dask; install it with: pip install 'geoseg_prithvi[data]'."
         ) from None
-    with contextlib.ExitStack() as stack:
-        if scheduler == 'local':
-            scheduler = stack.enter_context(
-                LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=1,
-                    memory_limit='2GiB',
-                    dashboard_address=None,
-                )
-            )
-        try:
-            client = stack.enter_context(Client(scheduler))
-        except OSError as error:
-            raise ConfigError(
-                f'No dask scheduler answers at {scheduler} ({error}); check --scheduler.'
-            ) from error
-        yield stack.enter_context(client.get_executor(pure=False))
+    try:
+        client = Client(scheduler)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f'No dask scheduler answers at {scheduler} ({error}); check --scheduler.'
+        ) from error
+    with client, client.get_executor(pure=False) as pool:
+        yield pool
 
 
 def _context() -> multiprocessing.context.BaseContext:
