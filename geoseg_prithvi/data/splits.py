@@ -148,7 +148,8 @@ def _divide_blocks(
         ends = _ends(filled[:, 0] - per_block[order, 0] / 2, shares)
         # (S, A) what each split has of each amount
         got = np.diff(np.vstack([np.zeros(filled.shape[1]), filled[np.asarray(ends) - 1]]), axis=0)
-        error = np.abs(got - shares[:, None]).sum()
+        # Relative, so that a class that a small split lacks weighs as much as one it has twice.
+        error = np.abs(got / shares[:, None] - 1).sum()
         if error < best_error:
             best, best_error = (order, ends), error
     order, ends = best
