@@ -26,9 +26,9 @@ __all__ = ['BalancedWeights', 'balanced_weights', 'nested_subset']
 
 #: Gap (nats) at which :func:`balanced_weights` is satisfied.
 TOLERANCE = 1e-8
-#: Proximal coefficient: first value, factor after a step that helped, after one that did not
-#: (rounding errors took over), and floor.
-_ETA, _ETA_DOWN, _ETA_UP, _ETA_FLOOR = 1.0, 0.2, 20.0, 1e-6
+#: Proximal coefficient: first value, factor after a step that helped and floor; factor after one
+#: that did not (Newton's method lost its way) and ceiling.
+_ETA, _ETA_DOWN, _ETA_FLOOR, _ETA_UP, _ETA_CEILING = 1e-2, 0.2, 1e-6, 20.0, 1.0
 _MAX_STEPS, _MAX_FAILURES, _MAX_NEWTON, _MAX_FILL = 100, 6, 40, 100
 
 
@@ -72,8 +72,8 @@ def balanced_weights(
 ) -> BalancedWeights:
     """Find the chip weights whose class mix is closest to the target.
 
-    Where several weights reach the same mix, the result stays close to equal weights, and equal
-    chips get equal weights. Time and memory are linear in the number of chips.
+    Where several weights reach the same mix, the result is the one nearest to equal weights, so
+    as many chips as possible stay in use; equal chips get equal weights. Time and memory are linear in the number of chips.
 
     Args:
         class_pixels: ``(N, K)``, labelled pixels per chip and class. Ignored pixels are not in it.
@@ -163,7 +163,7 @@ class _Solver:
             if self.gap < 0.9 * gap_before or kl < kl_before - 1e-3 * gap_before:
                 eta = max(eta * _ETA_DOWN, _ETA_FLOOR)
             else:
-                eta = min(eta * _ETA_UP, _ETA)
+                eta = min(eta * _ETA_UP, _ETA_CEILING)
                 failures += 1
         return v
 
