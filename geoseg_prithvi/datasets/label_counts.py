@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -170,5 +171,5 @@ def _read_cache(cache: Path | None, signature: str, shape: tuple[int, int]) -> n
         with np.load(cache) as stored:
             valid = str(stored['signature']) == signature and stored['counts'].shape == shape
             return stored['counts'] if valid else None
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None  # damaged: counted again and replaced
