@@ -34,6 +34,8 @@ _HALO = 6
 # Standard deviation of a cubic B-spline surface over uniform random nodes: sqrt(1/12) times
 # 151/315, the mean of the sum of the squared weights along an axis.
 _NOISE_STD = (1 / 12) ** 0.5 * 151 / 315
+# Metres between massifs.
+_MASSIF = 6500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,10 +152,15 @@ def cloud_spots(block: Block, seed: int, scene: str | None = None) -> np.ndarray
         ``(height, width)`` float32, 0 outside to 1 in the middle.
     """
     field = np.zeros((block.height, block.width), np.float32)
-    for x, y, u, window, dx, dy in objects(block, 5000, 620, seed, 'spot'):
+    for x, y, u, window, dx, dy in objects(block, _MASSIF, 3400, seed, 'massif'):
         if scene is None or hash01(seed, scene, 'spot', x, y) < 0.85:
-            long = dx * np.float32(0.75 + 0.5 * u[1])
-            field[window] = np.maximum(field[window], _bump(long**2 + dy**2, 320 + 160 * u[0]))
+            away, angle = 1500 + 1000 * u[3], 2 * np.pi * u[4]
+            east, north = (
+                dx - np.float32(away * np.cos(angle)),
+                dy - np.float32(away * np.sin(angle)),
+            )
+            hang = _bump((east * np.float32(0.75 + 0.5 * u[5])) ** 2 + north**2, 400 + 180 * u[6])
+            field[window] = np.maximum(field[window], hang)
     return field
 
 
@@ -189,10 +196,14 @@ def _relief(block: Block, seed: int) -> np.ndarray:
     hills = noise(block, 2600, seed, 'hills', octaves=3)
     ridges = 1 - np.abs(noise(block, 1500, seed, 'ridges', octaves=4))
     massif = np.zeros_like(hills)
-    for _, _, u, window, dx, dy in objects(block, 6500, 3400, seed, 'massif'):
-        peak = np.float32(1.55 + 0.4 * u[1]) * _bump(dx**2 + dy**2, 2200 + 1100 * u[0])
+    ragged = noise(block, 2200, seed, 'ragged', octaves=4)
+    for _, _, u, window, dx, dy in objects(block, _MASSIF, 3400, seed, 'massif'):
+        cos, sin = np.float32(np.cos(np.pi * u[2])), np.float32(np.sin(np.pi * u[2]))
+        d2 = (cos * dx - sin * dy) ** 2 + (sin * dx + cos * dy) ** 2 * np.float32(1.2 + 1.6 * u[7])
+        d2 = d2 * np.exp(0.45 * ragged[window]) + 60_000 * ragged[window]
+        peak = np.float32(1.35 + 0.3 * u[1]) * _bump(np.maximum(d2, 0), 2300 + 1000 * u[0])
         massif[window] = np.maximum(massif[window], peak)
-    return massif * (0.9 + 0.22 * ridges) + 0.06 * hills + 0.1
+    return massif * (0.75 + 0.4 * ridges) + 0.06 * hills + 0.1
 
 
 def _distance(field: np.ndarray, flattest: float) -> np.ndarray:
@@ -303,7 +314,7 @@ def _paint(block: Block, relief: np.ndarray, seed: int, year: int) -> _Canvas:
     canvas.lay(n(1100, 'shrub', 2) > 0.7, RANGE, 'shrub', soft)
     canvas.lay(relief > 0.8, RANGE, 'alpine meadow', soft)
     canvas.lay(dry > 1.5, BARE, 'bare soil', soft)
-    forest = wood > 0.75
+    forest = wood > 0.55
     canvas.lay(forest, TREES, 'deciduous', soft)
     canvas.lay(forest & (kind > 0.3), TREES, 'conifer')
     canvas.lay(forest & (kind < -0.9), TREES, 'open woodland')
@@ -314,13 +325,13 @@ def _paint(block: Block, relief: np.ndarray, seed: int, year: int) -> _Canvas:
     rotation = hash01('rotation', year, (parcel * 2**40).astype(np.int64))
     crop = np.array([COVER_INDEX[name] for name in FIELD_CROPS])
     sown = 10 * (hash01('sown', year, (parcel * 2**40).astype(np.int64)) - 0.5)
-    farmed = (arable > -0.35) & (wood < 1.2) & (relief < 0.42)
+    farmed = (arable > -0.35) & (wood < 1.0) & (relief < 0.42)
     sown = steps(8 + 2.5 * n(7000, 'spring') + sown)
     canvas.lay(farmed, CROPS, crop[(rotation * len(crop)).astype(int)], sown)
     canvas.lay(farmed & (parcel < 0.12), RANGE, 'pasture')
     canvas.lay(farmed & (parcel > 0.96), TREES, 'deciduous')
-    canvas.lay(farmed & (edge < 7), RANGE, 'dry grass')
-    canvas.lay(farmed & (edge < 9) & (n(1300, 'hedge') > 0.5), TREES, 'deciduous')
+    canvas.lay(farmed & (edge < 6), RANGE, 'dry grass')
+    canvas.lay(farmed & (edge < 8) & (n(1300, 'hedge') > 0.5), TREES, 'deciduous')
     canvas.lay((lane < 9) & (relief < 0.6), BUILT, 'asphalt')
 
     # Water and what grows along it.
@@ -331,7 +342,7 @@ def _paint(block: Block, relief: np.ndarray, seed: int, year: int) -> _Canvas:
     soak = n(800, 'soak', 2)
     low = relief < 0.32 + 0.03 * rough
     _towns(block, seed, canvas, low & (river > width + 60) & (basin < 1.35))
-    marsh = ((river < width + 170 + 150 * soak) & (soak > -0.3)) | (basin > 1.25 - 0.2 * soak)
+    marsh = ((river < width + 110 + 130 * soak) & (soak > -0.2)) | (basin > 1.38 - 0.15 * soak)
     marsh &= low
     canvas.lay(marsh, FLOODED, 'wet meadow', soft)
     canvas.lay(marsh & (rough > 0.5), FLOODED, 'swamp')
@@ -342,6 +353,12 @@ def _paint(block: Block, relief: np.ndarray, seed: int, year: int) -> _Canvas:
     canvas.lay((basin > 1.5) & low, WATER, 'lake', soft)
     canvas.lay(relief + 0.05 * rough > 1.5, SNOW, 'firn', soft)
     return canvas
+
+
+def _variation(block: Block, seed: int, name: str) -> np.ndarray:
+    """Patches of some hundred metres, and what differs from pixel to pixel."""
+    patches = noise(block, 400, seed, name, octaves=3)
+    return 0.7 * patches + 0.7 * noise(block, 40, seed, name, 'grain')
 
 
 def make_ground(block: Block, seed: int, year: int) -> Ground:
@@ -377,5 +394,5 @@ def make_ground(block: Block, seed: int, year: int) -> Ground:
         relief=mean3(relief[core]),
         slope=np.stack([mean3(east[core]), -mean3(south[core])]),
         soil=np.stack([noise(block, 9000, seed, f'soil {k}', octaves=3) for k in range(2)]),
-        vary=np.stack([noise(block, 400, seed, f'vary {k}', octaves=3) for k in range(2)]),
+        vary=np.stack([_variation(block, seed, f'vary {k}') for k in range(2)]),
     )

@@ -68,8 +68,8 @@ class Cover:
     start: float = 0.0
     end: float = 366.0
     wet: tuple[float, float] = (0.0, 0.0)
-    spread: float = 10.0
-    vigour: float = 0.2
+    spread: float = 14.0
+    vigour: float = 0.25
     second: float = 0.0
     mown: float = 0.0
 
@@ -78,31 +78,40 @@ COVERS: dict[str, Cover] = {
     'lake': Cover('leaf', 'clear', 0.0, 0.0, 0.02),
     'river': Cover('leaf', 'turbid', 0.0, 0.0, 0.04),
     'conifer': Cover('needle', 'straw', 0.5, 0.78, 0.85, 110, 290),
-    'deciduous': Cover('broadleaf', 'straw', 0.3, 0.25, 0.88, 112, 292, spread=12),
-    'open woodland': Cover('needle', 'straw', 0.4, 0.42, 0.68, 60, 210, spread=15, vigour=0.3),
-    'reed': Cover('leaf', 'straw', 0.1, 0.08, 0.75, 145, 270, (0, 150), spread=14),
-    'wet meadow': Cover('leaf', 'mud', 0.1, 0.3, 0.7, 100, 240, (250, 366), spread=16),
-    'swamp': Cover('broadleaf', 'mud', 0.0, 0.2, 0.75, 120, 290, (0, 170), spread=12),
-    'winter cereal': Cover('leaf', 'straw', 0.4, 0.05, 0.88, 60, 165, spread=16),
-    'maize': Cover('leaf', 'straw', 0.75, 0.03, 0.9, 160, 265, spread=16),
-    'rice': Cover('leaf', 'straw', 0.3, 0.03, 0.88, 165, 262, (105, 170), spread=14),
-    'alfalfa': Cover('leaf', 'straw', 0.6, 0.35, 0.8, 75, 310, spread=14, vigour=0.35, mown=0.3),
-    'double crop': Cover('leaf', 'straw', 0.8, 0.05, 0.8, 45, 130, spread=14, second=135),
-    'orchard': Cover('broadleaf', 'straw', 0.6, 0.2, 0.62, 95, 300, spread=12),
+    'deciduous': Cover('broadleaf', 'straw', 0.3, 0.25, 0.88, 112, 292, spread=17),
+    'open woodland': Cover('needle', 'straw', 0.4, 0.42, 0.68, 60, 210, spread=21, vigour=0.3),
+    'reed': Cover('leaf', 'straw', 0.1, 0.08, 0.75, 145, 270, (0, 150), spread=20),
+    'wet meadow': Cover('leaf', 'mud', 0.1, 0.3, 0.7, 100, 240, (250, 366), spread=22),
+    'swamp': Cover('broadleaf', 'mud', 0.0, 0.2, 0.75, 120, 290, (0, 170), spread=17),
+    'winter cereal': Cover('leaf', 'straw', 0.4, 0.05, 0.88, 60, 165, spread=22),
+    'maize': Cover('leaf', 'straw', 0.75, 0.03, 0.9, 160, 265, spread=22),
+    'rice': Cover('leaf', 'straw', 0.3, 0.03, 0.88, 165, 262, (105, 170), spread=20),
+    'alfalfa': Cover('leaf', 'straw', 0.6, 0.35, 0.8, 75, 310, spread=20, vigour=0.35, mown=0.3),
+    'double crop': Cover('leaf', 'straw', 0.8, 0.05, 0.8, 45, 130, spread=20, second=135),
+    'fallow': Cover('leaf', 'straw', 0.85, 0.03, 0.3, 60, 160, spread=22, vigour=0.5),
+    'orchard': Cover('broadleaf', 'straw', 0.6, 0.2, 0.62, 95, 300, spread=17),
     'asphalt': Cover('leaf', 'asphalt', 0.05, 0.03, 0.08),
     'bright roof': Cover('leaf', 'bright roof', 0.0, 0.01, 0.03),
     'tile roof': Cover('leaf', 'tile roof', 0.0, 0.02, 0.05),
     'yard': Cover('broadleaf', 'asphalt', 0.6, 0.35, 0.6, 90, 300),
     'bare soil': Cover('leaf', 'rock', 0.8, 0.02, 0.1, 60, 150, vigour=0.5),
     'rock': Cover('needle', 'rock', 0.15, 0.03, 0.1, 130, 260, vigour=0.5),
-    'firn': Cover('needle', 'snow', 0.04, 0.0, 0.02),
-    'dry grass': Cover('leaf', 'straw', 0.45, 0.08, 0.62, 50, 150, spread=16, vigour=0.35),
-    'pasture': Cover('leaf', 'straw', 0.2, 0.35, 0.68, 70, 300, spread=16, vigour=0.3),
-    'shrub': Cover('needle', 'straw', 0.6, 0.28, 0.5, 65, 200, spread=14, vigour=0.35),
+    'firn': Cover('needle', 'snow', 0.3, 0.0, 0.02),
+    'dry grass': Cover('leaf', 'straw', 0.45, 0.08, 0.62, 50, 150, spread=22, vigour=0.35),
+    'pasture': Cover('leaf', 'straw', 0.2, 0.35, 0.68, 70, 300, spread=22, vigour=0.3),
+    'shrub': Cover('needle', 'straw', 0.6, 0.28, 0.5, 65, 200, spread=20, vigour=0.35),
     'alpine meadow': Cover('leaf', 'rock', 0.3, 0.05, 0.62, 160, 260, vigour=0.3),
 }
 COVER_INDEX = {name: i for i, name in enumerate(COVERS)}
-FIELD_CROPS = ('winter cereal', 'maize', 'rice', 'alfalfa', 'double crop', 'orchard')
+FIELD_CROPS = (
+    'winter cereal',
+    'maize',
+    'rice',
+    'alfalfa',
+    'double crop',
+    'orchard',
+    'fallow',
+)
 #: Variants of each cover, from late and sparse to early and vigorous.
 VARIANTS = 16
 
@@ -141,7 +150,7 @@ def cover_table(seed: int, year: int, day: int) -> np.ndarray:
     # Rank and chance together have a standard deviation of about 1.
     rank = np.linspace(-1.2, 1.2, VARIANTS)
     for i, (name, c) in enumerate(COVERS.items()):
-        u = (hash01(seed, name, year, np.arange(3)[:, None], variant) - 0.5) * 2.4
+        u = (hash01(seed, name, year, np.arange(4)[:, None], variant) - 0.5) * 2.4
         when = day + c.spread * (rank + u[0])
         season = sum(
             1 / (1 + np.exp(-(when - c.start - later) / 9))
@@ -151,7 +160,8 @@ def cover_table(seed: int, year: int, day: int) -> np.ndarray:
         green = (c.low + (c.high - c.low) * season) * np.exp(c.vigour * (rank + u[1]))
         cut = hash01(seed, year, 'cut', variant, (day + 3 * variant) // 20) < c.mown
         green = np.clip(np.where(cut, 0.35 * green, green), 0, 0.95)
-        water = np.where((when > c.wet[0]) & (when < c.wet[1]), 0.75, 0)
+        depth = 0.35 + 0.25 * u[3]
+        water = np.where((when > c.wet[0]) & (when < c.wet[1]), depth, 0)
         ground = (1 - green) * (1 - water)
         floor = (
             (green, SPECTRA[c.canopy]),

@@ -95,7 +95,7 @@ def schedule(tile: str, year: int, dates: int, seed: int) -> list[Scene]:
         overpass = dt.timedelta(days=int(day), hours=18, minutes=35 if sensor == 'L30' else 58)
         acquired = dt.datetime(year, 1, 1) + overpass + dt.timedelta(seconds=int(600 * u[2]))
         turn = int(3 * hash01(seed, tile, year, i // 3)) + int(i % 3) * (1 + (i // 3) % 2)
-        cover = (0.02 + 0.1 * v[0], 0.15 + 0.4 * v[0], 0.6 + 0.4 * v[0])[turn % 3]
+        cover = (0.01 + 0.06 * v[0], 0.12 + 0.4 * v[0], 0.6 + 0.4 * v[0])[turn % 3]
         edge = 0.1 + 0.4 * v[2] if v[1] < 0.3 else 0.0
         scenes.append(Scene(GranuleId(tile, acquired, sensor), float(cover), float(edge)))
     return scenes
@@ -134,9 +134,9 @@ def reflectance(ground: Ground, seed: int, year: int, day: int) -> tuple[np.ndar
     water = _covered(ground.cover, 'lake', 'river')
     land = 1 - water
     # Thinner stands show more soil; leaves, roofs and soils differ in brightness.
-    thin = np.clip(0.12 + 0.14 * ground.vary[0], 0, 0.6) * land
+    thin = np.clip(0.18 + 0.24 * ground.vary[0], 0, 0.75) * land
     bands = parts[:6] * (1 - thin) + (parts[6] * (1 - thin) + thin) * soil
-    bands *= 1 + 0.1 * ground.vary[1] * land
+    bands *= 1 + 0.15 * ground.vary[1] * land
     # Seasonal snow above a line that is lowest in February; something always stands out of it.
     line = 1.25 - 0.6 * np.cos(2 * np.pi * (day - 40) / 365)
     line += 0.2 * (hash01(seed, year, day, 'snow') - 0.5)
@@ -175,7 +175,7 @@ def observe(scene: Scene, ground: Ground, block: Block, tile: Block, seed: int) 
     limit = float(ndtri(1 - scene.cover))
 
     def cloud(at: Block) -> np.ndarray:
-        return sky(3500, 'cloud', 5, at) - limit + 6 * cloud_spots(at, seed, key)
+        return sky(3500, 'cloud', 5, at) - limit + (limit + 3.2) * cloud_spots(at, seed, key)
 
     thick = cloud(block)
     shadow = cloud(dataclasses.replace(block, left=block.left + shift, top=block.top - shift))
