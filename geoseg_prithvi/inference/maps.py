@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import rasterio
+
 from ..errors import SceneError
 from ..version import __version__
 from .area import write_area
@@ -20,6 +22,10 @@ from .windows import Tiling
 from .writer import MapFiles, MapWriter, write_json
 
 logger = logging.getLogger(__name__)
+
+#: Bytes of decoded blocks that GDAL may keep for writing, and at most for reading and writing
+#: together. Its own default is a share of the machine's memory.
+WRITE_CACHE, MAX_CACHE = 32 << 20, 512 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +109,7 @@ def make_map(
             item = stac_item(files, grid, legend, scene.dates, tags, present)
             write_json(work / files.item.name, item)
 
-    with scene, writer:
+    with scene, writer, rasterio.Env(GDAL_CACHEMAX=min(scene.cache_bytes + WRITE_CACHE, MAX_CACHE)):
         with BackgroundWriter(writer.write) as background:
             for block in predict_blocks(
                 scene, segmentor, options.tiling, batch_size=options.batch_size

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from rasterio import Env
 from torch import Tensor
 
 from .blend import Block, RowBlender, even_batches
@@ -19,8 +18,6 @@ from .windows import Tiling, WindowRow
 
 #: Batches that wait for the model; with the one in work they bound the memory for inputs.
 PREFETCHED = 3
-#: Megabytes of decoded blocks that GDAL may keep: enough for one row of blocks of a tile.
-GDAL_CACHE_MB = 64
 
 
 class Scorer(Protocol):
@@ -90,24 +87,23 @@ def _batches(scene: Scene, tiling: Tiling, batch_size: int, pin: bool) -> Iterat
     rows = list(tiling.rows(scene.grid.height))
     cols = np.array(tiling.starts(scene.grid.width))
     groups = even_batches(len(cols), batch_size)
-    with Env(GDAL_CACHEMAX=GDAL_CACHE_MB):
-        for (row, following), strip in zip(
-            itertools.pairwise([*rows, None]), _strips(scene, tiling, rows), strict=True
-        ):
-            metas = _metas(scene, tiling, row, cols)
-            for group in groups:
-                boxes = [slice(col, col + tiling.box) for col in cols[group]]
-                pixels = torch.from_numpy(np.stack([strip.pixels[..., box] for box in boxes]))
-                seen = torch.from_numpy(np.stack([strip.seen[..., box] for box in boxes]))
-                yield _Batch(
-                    row=row,
-                    following=following,
-                    cols=cols[group].tolist(),
-                    pixels=pixels.pin_memory() if pin else pixels,
-                    seen=seen.pin_memory() if pin else seen,
-                    metas=[metas[i] for i in group],
-                    last=group is groups[-1],
-                )
+    for (row, following), strip in zip(
+        itertools.pairwise([*rows, None]), _strips(scene, tiling, rows), strict=True
+    ):
+        metas = _metas(scene, tiling, row, cols)
+        for group in groups:
+            boxes = [slice(col, col + tiling.box) for col in cols[group]]
+            pixels = torch.from_numpy(np.stack([strip.pixels[..., box] for box in boxes]))
+            seen = torch.from_numpy(np.stack([strip.seen[..., box] for box in boxes]))
+            yield _Batch(
+                row=row,
+                following=following,
+                cols=cols[group].tolist(),
+                pixels=pixels.pin_memory() if pin else pixels,
+                seen=seen.pin_memory() if pin else seen,
+                metas=[metas[i] for i in group],
+                last=group is groups[-1],
+            )
 
 
 def _strips(scene: Scene, tiling: Tiling, rows: Sequence[WindowRow]) -> Iterator[Rows]:

@@ -154,6 +154,21 @@ class Scene:
         """Year and day of year counted from 0, for each frame."""
         return [[day.year, day.timetuple().tm_yday - 1] for day in self.dates]
 
+    @property
+    def cache_bytes(self) -> int:
+        """What GDAL must keep so that no block is decoded twice when an open scene is read down.
+
+        Two rows of blocks of every file, since a few rows at a time can lie across both; it does
+        not depend on the height of the scene.
+        """
+        needed = 0
+        for dataset in self._open.values():
+            height, width = dataset.block_shapes[0]
+            columns = -(-dataset.width // width) * width
+            size = np.dtype(dataset.dtypes[0]).itemsize
+            needed += 2 * min(height, dataset.height) * columns * size * dataset.count
+        return needed
+
     def read(self, start: int, stop: int) -> Rows:
         """Read the rows ``start`` to ``stop``.
 
