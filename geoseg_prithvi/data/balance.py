@@ -20,9 +20,16 @@ import numpy as np
 
 from ..errors import ConfigError
 from .class_mix import checked_pixels, class_shares, kl_divergence, target_mix
+from .class_weights import effective_number_weights, median_frequency_weights
 from .subsets import nested_subset
 
-__all__ = ['BalancedWeights', 'balanced_weights', 'nested_subset']
+__all__ = [
+    'BalancedWeights',
+    'balanced_weights',
+    'effective_number_weights',
+    'median_frequency_weights',
+    'nested_subset',
+]
 
 #: Gap (nats) at which :func:`balanced_weights` is satisfied.
 TOLERANCE = 1e-8
@@ -73,7 +80,8 @@ def balanced_weights(
     """Find the chip weights whose class mix is closest to the target.
 
     Where several weights reach the same mix, the result is the one nearest to equal weights, so
-    as many chips as possible stay in use; equal chips get equal weights. Time and memory are linear in the number of chips.
+    as many chips as possible stay in use; equal chips get equal weights. Time and memory are linear
+    in the number of chips.
 
     Args:
         class_pixels: ``(N, K)``, labelled pixels per chip and class. Ignored pixels are not in it.
