@@ -90,7 +90,9 @@ class HLSVisualizationHook(Hook):
             self._drawn += 1
             chip_id = sample.metainfo.get('chip_id', f'sample{self._drawn}')
             panel = self._panel(chip, sample, chip_id, runner.visualizer.dataset_meta)
-            runner.visualizer.add_image(f'{phase}_{chip_id}', panel, runner.iter)
+            # Not runner.iter: outside training that builds the training loop, and on rank 0 alone.
+            done = runner.message_hub.get_info('iter', -1) + 1
+            runner.visualizer.add_image(f'{phase}_{chip_id}', panel, done)
 
     def _panel(
         self, chip: torch.Tensor, sample: SegDataSample, chip_id: str, meta: dict
