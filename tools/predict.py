@@ -4,6 +4,9 @@ INPUT is a folder of HLS granules (one map a tile), a stacked GeoTIFF or VRT wit
 t0_BLUE ... (as chips have them), a folder of such files, or a text file that lists inputs. One
 scene goes to OUT.tif, several go into the folder OUT. Beside map.tif lie map.png, the STAC item
 map.json and what the options ask for.
+
+Started by torchrun or srun, the processes share the scenes, or the rows of a single one; a run that
+was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import logging
+import os
 from pathlib import Path
 
 import torch
@@ -22,6 +26,7 @@ from geoseg_prithvi.data.frames import SeasonWindow
 from geoseg_prithvi.engine.launch import load_run_config
 from geoseg_prithvi.errors import ConfigError, report_errors
 from geoseg_prithvi.inference import MapOptions, SceneOptions, Tiling, find_scenes, load_segmentor
+from geoseg_prithvi.inference.job import Share
 from geoseg_prithvi.inference.maps import make_map
 from geoseg_prithvi.inference.scene import ON_ERROR
 from geoseg_prithvi.inference.segmentor import file_sha256, input_spec
@@ -97,6 +102,20 @@ def tiling_of(args: argparse.Namespace, trained_on: int | None) -> Tiling:
     return Tiling.of_crop(crop, halo, args.stride)
 
 
+def share_of_this_process() -> Share:
+    """Read from the environment which process of torchrun or Slurm this is."""
+    for rank, world in (('RANK', 'WORLD_SIZE'), ('SLURM_PROCID', 'SLURM_NTASKS')):
+        if rank in os.environ and world in os.environ:
+            return Share(int(os.environ[rank]), int(os.environ[world]))
+    return Share()
+
+
+def device_of_this_process(device: str) -> str:
+    """Give each process of a machine a GPU of its own."""
+    local = os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID'))
+    return f'cuda:{local}' if device == 'cuda' and local is not None else device
+
+
 @report_errors
 def main() -> None:
     """Make the maps."""
@@ -117,14 +136,25 @@ def main() -> None:
     )
     tiling = tiling_of(args, crop)
     segmentor = load_segmentor(
-        cfg, args.checkpoint, device=args.device, tta=args.tta, bf16=args.bf16
+        cfg,
+        args.checkpoint,
+        device=device_of_this_process(args.device),
+        tta=args.tta,
+        bf16=args.bf16,
     )
+    single = len(scenes) == 1 and args.out.suffix.lower() in ('.tif', '.tiff')
+    share = share_of_this_process()
+    keep_same = len(scenes) > 1 or share.world > 1
+    if len(scenes) >= share.world:  # each process makes whole maps
+        scenes, share = scenes[share.rank :: share.world], Share()
     options = MapOptions(
         tiling=tiling,
         batch_size=args.batch_size,
         layers=[layer for layer in LAYERS if getattr(args, layer)],
         area=args.area,
         overwrite=args.overwrite,
+        keep_same=keep_same,
+        share=share,
         tags={
             'GEOSEG_MODEL': Path(args.config).name,
             'GEOSEG_CHECKPOINT': args.checkpoint.name,
@@ -133,7 +163,6 @@ def main() -> None:
             + (', 4 flips' if args.tta else ''),
         },
     )
-    single = len(scenes) == 1 and args.out.suffix.lower() in ('.tif', '.tiff')
     console = Console()
     for scene in scenes:
         path = args.out if single else args.out / f'{scene.name}.tif'
@@ -147,6 +176,8 @@ def main() -> None:
                 options,
                 lambda share, p=progress, t=task: p.update(t, completed=share),
             )
+        if share.rank > 0:  # the first of them writes the map
+            continue
         console.print(f'map      {files.map}', soft_wrap=True)
         for file in files.beside[1:]:
             if file.exists():

@@ -39,10 +39,17 @@ class RowBlender:
         width: Columns of the scene.
         num_classes: Channels of the scores.
         device: Where to accumulate.
+        first: First scene row wanted; rows of windows that end above it only lead in.
     """
 
     def __init__(
-        self, tiling: Tiling, height: int, width: int, num_classes: int, device: torch.device
+        self,
+        tiling: Tiling,
+        height: int,
+        width: int,
+        num_classes: int,
+        device: torch.device,
+        first: int = 0,
     ) -> None:
         self.tiling = tiling
         self.height = height
@@ -55,7 +62,7 @@ class RowBlender:
             for length in (height, width)
             for start in tiling.starts(length)
         }
-        self._written = 0
+        self._written = first
 
     def add(
         self, row: WindowRow, cols: Sequence[int], scores: torch.Tensor, seen: torch.Tensor
@@ -76,26 +83,23 @@ class RowBlender:
             self._sum[:, :, columns].addcmul_(scores[i], weight)
             self._weight[:, columns] += weight
 
-    def finish(self, row: WindowRow, following: WindowRow | None) -> Block:
-        """Return the rows that are final after ``row``, and move on to the ``following`` one."""
-        rows = slice(self._written - row.start, row.done - row.start)
-        total = self._weight[rows, : self.width]
-        seen = total > 0
-        # Where nothing was seen the sum is 0 too, and so is the quotient.
-        scores = self._sum[:, rows, : self.width] / torch.where(seen, total, 1)
-        block = Block(self._written, scores, seen)
-        self._written = row.done
+    def finish(self, row: WindowRow, following: WindowRow | None) -> Block | None:
+        """Return the rows that are final after ``row``, if any, and move to the ``following``."""
+        block = None
+        if row.done > self._written:
+            rows = slice(self._written - row.start, row.done - row.start)
+            total = self._weight[rows, : self.width]
+            seen = total > 0
+            # Where nothing was seen the sum is 0 too, and so is the quotient.
+            scores = self._sum[:, rows, : self.width] / torch.where(seen, total, 1)
+            block = Block(self._written, scores, seen)
+            self._written = row.done
         if following is not None:
             shift = following.start - row.start
             for buffer in (self._sum, self._weight):
                 buffer[..., : self.tiling.box - shift, :] = buffer[..., shift:, :].clone()
                 buffer[..., self.tiling.box - shift :, :] = 0
         return block
-
-
-def num_rows(tiling: Tiling, height: int) -> int:
-    """Return how many rows of windows cover ``height`` rows of pixels."""
-    return len(tiling.starts(height))
 
 
 def even_batches(count: int, batch_size: int) -> list[np.ndarray]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from .blend import Block, RowBlender, even_batches
 from .overlap import prefetch
 from .scene import Rows, Scene
-from .windows import Tiling, WindowRow
+from .windows import Part, Tiling, WindowRow
 
 #: Batches that wait for the model; with the one in work they bound the memory for inputs.
 PREFETCHED = 3
@@ -53,9 +53,9 @@ class _Batch:
 
 
 def predict_blocks(
-    scene: Scene, scorer: Scorer, tiling: Tiling, *, batch_size: int = 8
+    scene: Scene, scorer: Scorer, tiling: Tiling, *, batch_size: int = 8, part: Part | None = None
 ) -> Iterator[Block]:
-    """Predict a scene.
+    """Predict a scene, or a part of it.
 
     The next batches are read while the model works. What the caller does with a block does not
     overlap: hand it to a :class:`~geoseg_prithvi.inference.overlap.BackgroundWriter`.
@@ -65,14 +65,20 @@ def predict_blocks(
         scorer: The model.
         tiling: The windows.
         batch_size: Boxes at once, at most.
+        part: One of ``tiling.parts``; ``None`` predicts all.
 
     Yields:
         Finished rows, from the top down, without gaps; on the scorer's device.
     """
     grid = scene.grid
     device = scorer.device
-    blender = RowBlender(tiling, grid.height, grid.width, scorer.num_classes, device)
-    batches = prefetch(_batches(scene, tiling, batch_size, device.type == 'cuda'), PREFETCHED)
+    if part is None:
+        part = Part(tuple(tiling.rows(grid.height)), 0, grid.height)
+    blender = RowBlender(
+        tiling, grid.height, grid.width, scorer.num_classes, device, first=part.start
+    )
+    pin = device.type == 'cuda'
+    batches = prefetch(_batches(scene, tiling, part.rows, batch_size, pin), PREFETCHED)
     for batch in batches:
         with torch.inference_mode():
             pixels = batch.pixels.to(device, non_blocking=True)
@@ -83,8 +89,9 @@ def predict_blocks(
             yield block
 
 
-def _batches(scene: Scene, tiling: Tiling, batch_size: int, pin: bool) -> Iterator[_Batch]:
-    rows = list(tiling.rows(scene.grid.height))
+def _batches(
+    scene: Scene, tiling: Tiling, rows: Sequence[WindowRow], batch_size: int, pin: bool
+) -> Iterator[_Batch]:
     cols = np.array(tiling.starts(scene.grid.width))
     groups = even_batches(len(cols), batch_size)
     for (row, following), strip in zip(
@@ -113,7 +120,7 @@ def _strips(scene: Scene, tiling: Tiling, rows: Sequence[WindowRow]) -> Iterator
     # cut off.
     padding = ((0, max(0, box - height)), (0, max(0, box - width)))
     strip = None
-    stop = 0
+    stop = rows[0].start
     for row in rows:
         new = scene.read(stop, min(row.start + box, height))
         if any(itertools.chain(*padding)):

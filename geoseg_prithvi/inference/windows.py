@@ -39,6 +39,21 @@ class WindowRow:
 
 
 @dataclasses.dataclass(frozen=True)
+class Part:
+    """Scene rows that are predicted together.
+
+    Attributes:
+        rows: The rows of windows that count there.
+        start: First scene row.
+        stop: The scene row after the last.
+    """
+
+    rows: tuple[WindowRow, ...]
+    start: int
+    stop: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Tiling:
     """Square windows that cover a scene of any size.
 
@@ -101,6 +116,24 @@ class Tiling:
         for start, following in itertools.pairwise(starts):
             yield WindowRow(start, following + self.halo)
         yield WindowRow(starts[-1], height)
+
+    def parts(self, height: int, rows_per_part: int) -> list[Part]:
+        """Divide the rows of windows into parts that can be predicted apart.
+
+        The result does not depend on the division: a part starts with as many rows of windows of
+        the part before as reach into it.
+        """
+        rows = list(self.rows(height))
+        parts = []
+        for first in range(0, len(rows), rows_per_part):
+            last = min(first + rows_per_part, len(rows))
+            top = rows[first - 1].done if first else 0
+            lead = first
+            # The window of a row ends a halo before its box does.
+            while lead > 0 and rows[lead - 1].start + self.box - self.halo > top:
+                lead -= 1
+            parts.append(Part(tuple(rows[lead:last]), top, rows[last - 1].done))
+        return parts
 
     def weight(self, start: int, length: int) -> np.ndarray:
         """Return the weight of the box at ``start`` along an axis of ``length`` pixels.

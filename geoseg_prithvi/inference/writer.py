@@ -1,9 +1,9 @@
 """The map on disk: a Cloud-Optimised GeoTIFF and what lies beside it, all of it or nothing.
 
 ``map.tif`` is single-band, so that QGIS shows it with its colours and class names at once; what is
-continuous goes into ``map_confidence.tif``. Rows are streamed into plain files in a hidden folder
-beside the map. When all are there they become COGs, are read back and compared, and move to their
-names, the map last: where ``map.tif`` stands, everything beside it is whole.
+continuous goes into ``map_confidence.tif``. All files are made in a hidden folder beside the map,
+read back and compared, and moved to their names, the map last: where ``map.tif`` stands, everything
+beside it is whole.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ import contextlib
 import dataclasses
 import json
 import math
-import shutil
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -31,6 +29,7 @@ from rasterio.windows import Window
 from ..errors import OutputExistsError, OutputWriteError
 from ..lulc import IGNORE, Legend
 from .blend import Block
+from .rows import RowStore
 from .scene import SceneGrid
 
 #: Confidence, entropy and probabilities are stored as ``round(250 * p)``, 255 is nodata.
@@ -52,8 +51,8 @@ class MapFiles:
     map: Path
 
     @property
-    def work(self) -> Path:
-        """Folder of the unfinished files."""
+    def unfinished(self) -> Path:
+        """Folder of what is not finished."""
         return self.map.with_name(f'.unfinished-{self.map.name}')
 
     @property
@@ -114,170 +113,122 @@ def layer_names(layers: Sequence[str], legend: Legend) -> list[str]:
     return names
 
 
-class MapWriter:
-    """Write a map and its layers block by block; a context manager.
+def encode(block: Block, layers: Sequence[str]) -> np.ndarray:
+    """Return ``(1 + B, rows, width)`` uint8: class indices and :func:`layer_values`."""
+    classes = classify(block)[None]
+    return np.concatenate([classes, layer_values(block, layers)]) if layers else classes
+
+
+def write_map(
+    files: MapFiles,
+    work: Path,
+    rows: RowStore,
+    grid: SceneGrid,
+    legend: Legend,
+    *,
+    tags: Mapping[str, str],
+    layers: Sequence[str] = (),
+    extras: Callable[[Path, np.ndarray], None] | None = None,
+) -> None:
+    """Make the files of a map from its finished rows.
 
     Args:
-        files: Where to.
+        files: Their names.
+        work: Folder for unfinished files, on the disk of the map.
+        rows: What :func:`encode` returned for all rows.
         grid: The grid of the scene.
         legend: Classes and colours.
         tags: What the files say about their origin.
         layers: Some of :data:`LAYERS`.
-        overwrite: Replace an existing map.
+        extras: Called with ``work`` and the pixels of each class in each row, ``(height, K)``; may
+            write further files of ``files`` into ``work``, under their final names.
 
     Raises:
-        OutputExistsError: If the map is there.
-        OutputWriteError: If it cannot be written; nothing is left then.
+        OutputWriteError: If the disk does not take it.
     """
+    with writing(files.map):
+        counts = _class_counts(rows, len(legend))
+        _write_cog(work / files.map.name, rows, (0, 1), grid, tags, 'mode', legend)
+        (work / files.names.name).write_text(category_names(legend), encoding='utf-8')
+        names = layer_names(layers, legend)
+        if names:
+            bands = (1, 1 + len(names))
+            _write_cog(work / files.confidence.name, rows, bands, grid, tags, 'average', names)
+        if extras is not None:
+            extras(work, counts)
+        for path in files.beside:
+            if (work / path.name).exists():
+                (work / path.name).replace(path)
+            else:  # of the map that this one replaces
+                path.unlink(missing_ok=True)
+        (work / files.map.name).replace(files.map)
 
-    def __init__(
-        self,
-        files: MapFiles,
-        grid: SceneGrid,
-        legend: Legend,
-        *,
-        tags: Mapping[str, str],
-        layers: Sequence[str] = (),
-        overwrite: bool = False,
-    ) -> None:
-        files.check_free(overwrite)
-        self.files = files
-        self.grid = grid
-        self.legend = legend
-        self._tags = dict(tags)
-        self._layers = tuple(layers)
-        self._bands = layer_names(layers, legend)
-        self._rasters: dict[str, rasterio.io.DatasetWriter] = {}
-        #: (name, first row, rows, checksum) of all that was written.
-        self._written: list[tuple[str, int, int, int]] = []
-        #: Pixels of each class in each row of the scene.
-        self.counts = np.zeros((grid.height, len(legend)), np.int64)
 
-    def __enter__(self) -> MapWriter:
-        with writing(self.files.map):
-            shutil.rmtree(self.files.work, ignore_errors=True)  # of a killed run
-            self.files.work.mkdir(parents=True)
-            self._check_space()
-            with _cleanup_on_error(self._abandon):
-                self._rasters['map'] = self._create('map', 1)
-                if self._bands:
-                    self._rasters['confidence'] = self._create('confidence', len(self._bands))
-        return self
+def _class_counts(rows: RowStore, num_classes: int) -> np.ndarray:
+    counts = np.empty((rows.height, num_classes), np.int64)
+    for start, values in rows.chunks(0, 1):
+        keys = np.arange(values.shape[1])[:, None] * 256 + values[0]
+        found = np.bincount(keys.ravel(), minlength=256 * len(keys)).reshape(-1, 256)
+        counts[start : start + len(keys)] = found[:, :num_classes]
+    return counts
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._abandon()
 
-    def write(self, block: Block) -> None:
-        """Write finished rows; to be called from the top down, from one thread."""
-        classes = classify(block)
-        with writing(self.files.map):
-            self._put('map', block.row, classes[None])
-            if self._bands:
-                self._put('confidence', block.row, layer_values(block, self._layers))
-        rows = np.arange(len(classes))[:, None] * 256 + classes
-        counts = np.bincount(rows.ravel(), minlength=256 * len(classes)).reshape(-1, 256)
-        self.counts[block.row : block.row + len(classes)] += counts[:, : len(self.legend)]
-
-    def finish(self, extras: Callable[[Path, MapFiles], None] | None = None) -> None:
-        """Make the COGs, check them, and give all files their names.
-
-        Args:
-            extras: Called with the folder of the unfinished files and the final names; may
-                write further files, by their final name, into the folder.
-        """
-        work = self.files.work
-        with writing(self.files.map):
-            for raster in self._rasters.values():
-                raster.close()
-            self._cog('map', work / self.files.map.name, 'mode')
-            names = work / self.files.names.name
-            names.write_text(category_names(self.legend), encoding='utf-8')
-            if self._bands:
-                self._cog('confidence', work / self.files.confidence.name, 'average')
-            if extras is not None:
-                extras(work, self.files)
-            for path in self.files.beside:
-                if (work / path.name).exists():
-                    (work / path.name).replace(path)
-                else:  # of the map that this one replaces
-                    path.unlink(missing_ok=True)
-            (work / self.files.map.name).replace(self.files.map)
-        self._abandon()
-
-    def _check_space(self) -> None:
-        # The plain rows are the least that must fit, and better told before than after hours.
-        needed = self.grid.height * self.grid.width * (1 + len(self._bands))
-        free = shutil.disk_usage(self.files.work).free
-        if free < needed:
-            self._abandon()
-            raise OSError(f'it takes {needed >> 20} MiB and {free >> 20} MiB are free')
-
-    def _create(self, name: str, count: int) -> rasterio.io.DatasetWriter:
-        palette = name == 'map'
-        with _without_georeference_warning():
-            raster = rasterio.open(
-                self.files.work / f'{name}.rows.tif',
-                'w',
-                driver='GTiff',
-                dtype='uint8',
-                count=count,
-                height=self.grid.height,
-                width=self.grid.width,
-                crs=self.grid.crs,
-                transform=self.grid.transform,
-                nodata=IGNORE,
-                interleave='band',
-                bigtiff='IF_SAFER',
-                **(dict(photometric='palette') if palette else {}),
-            )
-        raster.update_tags(**self._tags)
-        if palette:
-            colors = {i: (*color, 255) for i, color in enumerate(self.legend.colors)}
-            raster.write_colormap(1, {**colors, IGNORE: (0, 0, 0, 0)})
-            raster.set_band_description(1, 'class')
-        else:
-            raster.descriptions = self._bands
-            raster.scales = [1 / SCALE] * count
-        return raster
-
-    def _put(self, name: str, row: int, values: np.ndarray) -> None:
-        rows = values.shape[1]
-        self._rasters[name].write(values, window=Window(0, row, self.grid.width, rows))
-        self._written.append((name, row, rows, zlib.crc32(np.ascontiguousarray(values))))
-
-    def _cog(self, name: str, path: Path, resampling: str) -> None:
-        source = self.files.work / f'{name}.rows.tif'
-        with _without_georeference_warning():
-            rasterio_shutil.copy(
-                source,
-                path,
-                driver='COG',
-                blocksize=BLOCK,
-                compress='DEFLATE',
-                overview_resampling=resampling,
-                bigtiff='IF_SAFER',
-            )
-            # GDAL reports some failures to write only to those who read.
-            with rasterio.open(path) as raster:
-                for kind, row, rows, checksum in self._written:
-                    if kind != name:
-                        continue
-                    values = raster.read(window=Window(0, row, self.grid.width, rows))
-                    if zlib.crc32(values) != checksum:
-                        raise OSError(f'rows {row} to {row + rows - 1} do not read back')
-        source.unlink()
-
-    def _abandon(self) -> None:
-        for raster in self._rasters.values():
-            with contextlib.suppress(RasterioError, OSError):
-                raster.close()
-        self._rasters.clear()
-        shutil.rmtree(self.files.work, ignore_errors=True)
+def _write_cog(
+    path: Path,
+    rows: RowStore,
+    bands: tuple[int, int],
+    grid: SceneGrid,
+    tags: Mapping[str, str],
+    resampling: str,
+    content: Legend | Sequence[str],
+) -> None:
+    """Write some bands of the rows; ``content`` is the legend of classes or the names of layers."""
+    plain = path.with_name(f'{path.stem}.plain.tif')
+    classes = isinstance(content, Legend)
+    checksums = []
+    with _without_georeference_warning():
+        with rasterio.open(
+            plain,
+            'w',
+            driver='GTiff',
+            dtype='uint8',
+            count=bands[1] - bands[0],
+            height=grid.height,
+            width=grid.width,
+            crs=grid.crs,
+            transform=grid.transform,
+            nodata=IGNORE,
+            interleave='band',
+            bigtiff='IF_SAFER',
+            **(dict(photometric='palette') if classes else {}),
+        ) as raster:
+            raster.update_tags(**tags)
+            if isinstance(content, Legend):
+                colors = {i: (*color, 255) for i, color in enumerate(content.colors)}
+                raster.write_colormap(1, {**colors, IGNORE: (0, 0, 0, 0)})
+                raster.set_band_description(1, 'class')
+            else:
+                raster.descriptions = content
+                raster.scales = [1 / SCALE] * len(content)
+            for row, values in rows.chunks(*bands):
+                window = Window(0, row, grid.width, values.shape[1])
+                raster.write(values, window=window)
+                checksums.append((window, zlib.crc32(values)))
+        rasterio_shutil.copy(
+            plain,
+            path,
+            driver='COG',
+            blocksize=BLOCK,
+            compress='DEFLATE',
+            overview_resampling=resampling,
+            bigtiff='IF_SAFER',
+        )
+        plain.unlink()
+        # GDAL reports some failures to write only to those who read.
+        with rasterio.open(path) as raster:
+            for window, checksum in checksums:
+                if zlib.crc32(raster.read(window=window)) != checksum:
+                    raise OSError(f'row {window.row_off} does not read back as it was written')
 
 
 def classify(block: Block) -> np.ndarray:
@@ -345,17 +296,8 @@ def writing(path: Path) -> Iterator[None]:
         reason = str(error.__cause__ or getattr(error, 'strerror', None) or error)
         raise OutputWriteError(
             f'{path} could not be written ({reason.splitlines()[0].rstrip(".")}); check free space '
-            'and permissions. Nothing was left behind.'
+            'and permissions.'
         ) from error
-
-
-@contextlib.contextmanager
-def _cleanup_on_error(clean: Callable[[], None]) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        clean()
-        raise
 
 
 @contextlib.contextmanager

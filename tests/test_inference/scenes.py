@@ -84,6 +84,7 @@ def write_stack(path, pixels, names=None, crs=UTM10, transform=TRANSFORM, **prof
     """Write a raster of many bands; ``tags`` and ``nodata`` may be among ``profile``."""
     tags = profile.pop('tags', {})
     count, height, width = pixels.shape
+    path.parent.mkdir(exist_ok=True)
     with rasterio.open(
         path,
         'w',

@@ -60,30 +60,78 @@ def test_several_scenes_go_to_a_folder(tmp_path, tiny_model, granules):
     assert rasterio.open(tmp_path / 'maps' / 'stack.tif').shape == rasterio.open(stack).shape
 
 
-def test_killed_in_the_middle_and_run_again(tmp_path, tiny_model):
-    stack = write_stack(tmp_path / 's.tif', random_pixels((18, 2000, 400)), channel_names(3))
+@pytest.fixture(scope='module')
+def long_scene(tmp_path_factory, tiny_model):
+    """Arguments for a scene of four parts, and the map that one undisturbed run makes of it."""
+    folder = tmp_path_factory.mktemp('long')
+    stack = write_stack(folder / 's.tif', random_pixels((18, 2000, 400)), channel_names(3))
+    args = [str(a) for a in (tiny_model.config, tiny_model.checkpoint, stack)]
+    done = predict(*args, folder / 'map.tif', '--confidence')
+    assert done.returncode == 0, done.stderr
+    return args, folder / 'map.tif'
+
+
+def same_files(one, two):
+    for name in ('map.tif', 'map_confidence.tif', 'map.tif.aux.xml', 'map.png'):
+        assert (one.parent / name).read_bytes() == (two.parent / name).read_bytes(), name
+    assert not list(two.parent.glob('.*'))
+
+
+def test_killed_in_the_middle_and_run_again(tmp_path, long_scene):
+    args, whole = long_scene
     out = tmp_path / 'maps' / 'map.tif'
-    args = [str(a) for a in (tiny_model.config, tiny_model.checkpoint, stack, out)]
     process = subprocess.Popen(
-        [*COMMAND, *args], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT
+        [*COMMAND, *args, str(out), '--confidence'], stdout=subprocess.DEVNULL, cwd=ROOT
     )
-    rows = out.parent / '.unfinished-map.tif' / 'map.rows.tif'
+    unfinished = out.parent / '.unfinished-map.tif'
     deadline = time.monotonic() + 120
-    while not rows.exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.01)
-    time.sleep(0.2)
+    while not [*unfinished.glob('*/part-00001.done')] and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert rows.exists(), 'the run had not begun, or was over, when it was killed'
     assert [path.name for path in out.parent.iterdir()] == ['.unfinished-map.tif']
+    (folder,) = unfinished.iterdir()
+    assert len([*folder.glob('part-*.done')]) in (2, 3)
+    # Who goes on believes the marks: what it finds under them comes into the map.
+    with (folder / 'rows.u8').open('r+b') as file:
+        file.write(bytes([7] * 400))
 
-    done = predict(*args)
+    done = predict(*args, out, '--confidence')
     assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in out.parent.iterdir()) == [
-        'map.png',
-        'map.tif',
-        'map.tif.aux.xml',
+    with rasterio.open(out) as again, rasterio.open(whole) as raster:
+        found, expected = again.read(1), raster.read(1)
+    assert (found[0] == 7).all()
+    assert (found[1:] == expected[1:]).all()
+    assert [path.name for path in out.parent.glob('.*')] == []
+
+
+def test_two_processes_share_a_scene(tmp_path, long_scene):
+    args, whole = long_scene
+    out = tmp_path / 'maps' / 'map.tif'
+    ranks = [
+        subprocess.Popen(
+            [*COMMAND, *args, str(out), '--confidence'],
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env={**os.environ, 'RANK': str(rank), 'WORLD_SIZE': '2'},
+        )
+        for rank in range(2)
     ]
-    with rasterio.open(out) as raster:
-        assert raster.shape == (2000, 400)
-        assert (raster.read(1) < 9).all()
+    printed = [rank.communicate()[0].decode() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0]
+    assert [str(out) in text for text in printed] == [True, False]
+    same_files(whole, out)
+
+
+def test_torchrun_shares_a_list(tmp_path, tiny_model):
+    names = ['a', 'b', 'c']
+    for seed, name in enumerate(names):
+        pixels = random_pixels((18, 40, 30), seed)
+        write_stack(tmp_path / 'in' / f'{name}.tif', pixels, channel_names(3))
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node=2', COMMAND[1]]
+    args = [tiny_model.config, tiny_model.checkpoint, tmp_path / 'in', tmp_path / 'maps']
+    done = subprocess.run([*command, *map(str, args)], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.stem for path in (tmp_path / 'maps').glob('*.tif')) == names
+    assert all(done.stdout.count(f'{name}.tif') == 1 for name in names)

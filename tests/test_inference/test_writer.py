@@ -15,8 +15,16 @@ from rasterio.transform import Affine
 from geoseg_prithvi.errors import OutputExistsError, OutputWriteError
 from geoseg_prithvi.inference.area import class_hectares, pixel_hectares
 from geoseg_prithvi.inference.blend import Block
+from geoseg_prithvi.inference.job import MapJob
 from geoseg_prithvi.inference.scene import WGS84, SceneGrid
-from geoseg_prithvi.inference.writer import LAYERS, MapFiles, MapWriter, writing
+from geoseg_prithvi.inference.writer import (
+    LAYERS,
+    MapFiles,
+    encode,
+    layer_names,
+    write_map,
+    writing,
+)
 from geoseg_prithvi.lulc import Legend
 
 from .scenes import TRANSFORM, UTM10
@@ -41,14 +49,27 @@ def random_blocks(height, width, k=3, step=37, seed=0):
     return blocks
 
 
-def write_map(path, blocks, grid, layers=(), overwrite=False, legend=LEGEND, extras=None):
-    with MapWriter(
-        MapFiles(path), grid, legend, tags=TAGS, layers=layers, overwrite=overwrite
-    ) as writer:
-        for block in blocks:
-            writer.write(block)
-        writer.finish(extras)
-    return writer
+def write(path, blocks, grid, layers=(), extras=None):
+    """Write a map as a run does: rows first, then all files. Returns the pixels of each class."""
+    files = MapFiles(path)
+    found = []
+
+    def note(work, counts):
+        found.append(counts)
+        if extras:
+            extras(work, counts)
+
+    bands = 1 + len(layer_names(layers, LEGEND))
+    job = MapJob(files, {}, [], (bands, grid.height, grid.width))
+    job.start()
+    try:
+        with writing(path):
+            for block in blocks:
+                job.rows.write(block.row, encode(block, layers))
+        write_map(files, job.folder, job.rows, grid, LEGEND, tags=TAGS, layers=layers, extras=note)
+    finally:
+        job.discard()
+    return found[0]
 
 
 def expected_classes(blocks):
@@ -62,7 +83,7 @@ def test_map_is_what_was_written_on_the_exact_grid(tmp_path):
     transform = Affine(1 / 3, 0.1, 1e6 / 7, 0.07, -1 / 3, math.pi * 1e6)
     grid = SceneGrid(UTM10, transform, 700, 1100)
     blocks = random_blocks(1100, 700)
-    write_map(tmp_path / 'map.tif', blocks, grid)
+    write(tmp_path / 'map.tif', blocks, grid)
     with rasterio.open(tmp_path / 'map.tif') as raster:
         assert SceneGrid.of(raster) == grid
         assert raster.transform == transform
@@ -93,7 +114,7 @@ def test_overviews_are_classes_by_mode(tmp_path):
     classes[::2, ::2] = 2 - classes[::2, ::2]  # one pixel of four: nearest would take it
     scores = torch.nn.functional.one_hot(torch.from_numpy(classes), 3).permute(2, 0, 1).float()
     block = Block(0, scores, torch.ones(1024, 1024, dtype=torch.bool))
-    write_map(tmp_path / 'map.tif', [block], SceneGrid(UTM10, TRANSFORM, 1024, 1024))
+    write(tmp_path / 'map.tif', [block], SceneGrid(UTM10, TRANSFORM, 1024, 1024))
     with rasterio.open(tmp_path / 'map.tif', overview_level=0) as raster:
         overview = raster.read(1)
     assert overview.shape == (512, 512)
@@ -105,7 +126,7 @@ def test_layers(tmp_path):
     blocks = random_blocks(50, 40)
     blocks[0].scores[:, 0, 0] = torch.tensor([1.0, 0.0, 0.0])
     blocks[0].scores[:, 0, 1] = 1 / 3
-    write_map(tmp_path / 'map.tif', blocks, SceneGrid(UTM10, TRANSFORM, 40, 50), layers=LAYERS)
+    write(tmp_path / 'map.tif', blocks, SceneGrid(UTM10, TRANSFORM, 40, 50), layers=LAYERS)
     scores = torch.cat([b.scores for b in blocks], 1).numpy()
     with rasterio.open(tmp_path / 'map_confidence.tif') as raster:
         values = raster.read()
@@ -133,60 +154,46 @@ def test_layers(tmp_path):
 
 def test_class_counts(tmp_path):
     blocks = random_blocks(80, 40)
-    writer = write_map(tmp_path / 'map.tif', blocks, SceneGrid(UTM10, TRANSFORM, 40, 80))
+    counts = write(tmp_path / 'map.tif', blocks, SceneGrid(UTM10, TRANSFORM, 40, 80))
     classes = expected_classes(blocks)
     expected = np.stack([(classes == k).sum(axis=1) for k in range(3)], axis=1)
-    np.testing.assert_array_equal(writer.counts, expected)
+    np.testing.assert_array_equal(counts, expected)
 
 
 def test_existing_map_is_kept_or_replaced_with_all_that_belongs_to_it(tmp_path):
     grid = SceneGrid(UTM10, TRANSFORM, 40, 50)
     path = tmp_path / 'map.tif'
-    write_map(path, random_blocks(50, 40, seed=1), grid, layers=['confidence'])
+    write(path, random_blocks(50, 40, seed=1), grid, layers=['confidence'])
     old = path.read_bytes()
     with pytest.raises(OutputExistsError, match=r'map\.tif exists already; .*--overwrite'):
-        write_map(path, random_blocks(50, 40, seed=2), grid)
+        MapFiles(path).check_free(overwrite=False)
+    MapFiles(path).check_free(overwrite=True)
     assert path.read_bytes() == old
     blocks = random_blocks(50, 40, seed=2)
-    write_map(path, blocks, grid, overwrite=True)
+    write(path, blocks, grid)
     with rasterio.open(path) as raster:
         np.testing.assert_array_equal(raster.read(1), expected_classes(blocks))
     # The confidence of the old map would be a lie beside the new one.
     assert sorted(p.name for p in tmp_path.iterdir()) == ['map.tif', 'map.tif.aux.xml']
 
 
-@pytest.mark.parametrize('where', ['in the middle', 'at the end'])
-def test_an_error_leaves_nothing(tmp_path, where):
-    def fail(work, files):
+def test_an_error_at_the_end_leaves_nothing(tmp_path):
+    def fail(work, counts):
         raise RuntimeError('stop')
 
-    blocks = random_blocks(50, 40)
     grid = SceneGrid(UTM10, TRANSFORM, 40, 50)
     with pytest.raises(RuntimeError, match='stop'):
-        if where == 'in the middle':
-            with MapWriter(MapFiles(tmp_path / 'map.tif'), grid, LEGEND, tags=TAGS) as writer:
-                writer.write(blocks[0])
-                fail(None, None)
-        else:
-            write_map(tmp_path / 'map.tif', blocks, grid, extras=fail)
+        write(tmp_path / 'map.tif', random_blocks(50, 40), grid, extras=fail)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_rests_of_a_killed_run_are_cleared(tmp_path):
-    files = MapFiles(tmp_path / 'map.tif')
-    files.work.mkdir()
-    (files.work / 'map.rows.tif').write_bytes(b'rubbish')
-    write_map(files.map, random_blocks(50, 40), SceneGrid(UTM10, TRANSFORM, 40, 50))
-    assert not files.work.exists()
 
 
 def test_a_folder_or_a_file_in_the_way(tmp_path):
     grid = SceneGrid(UTM10, TRANSFORM, 40, 50)
     with pytest.raises(OutputWriteError, match='is a folder; name a file'):
-        write_map(tmp_path, [], grid)
+        MapFiles(tmp_path).check_free(overwrite=True)
     (tmp_path / 'file').write_text('')
     with pytest.raises(OutputWriteError, match=r'file/map\.tif could not be written'):
-        write_map(tmp_path / 'file' / 'map.tif', random_blocks(50, 40), grid)
+        write(tmp_path / 'file' / 'map.tif', random_blocks(50, 40), grid)
 
 
 FULL_DISK = """
@@ -199,7 +206,7 @@ folder = pathlib.Path(sys.argv[1])
 for limit in (2_000, 60_000, 150_000):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
-        write_map(folder / 'map.tif', random_blocks(400, 300), grid)
+        write(folder / 'map.tif', random_blocks(400, 300), grid)
     except OutputWriteError as error:
         print(limit, error)
     print(limit, sorted(path.name for path in folder.iterdir()))
@@ -229,18 +236,11 @@ def test_reason_of_the_system_is_told(tmp_path):
         raise OSError(28, 'No space left on device')
 
 
-def test_a_disk_too_small_is_told_at_once(tmp_path):
-    grid = SceneGrid(UTM10, TRANSFORM, 2**31 - 1, 2**20)
-    with pytest.raises(OutputWriteError, match=r'it takes 2147483647 MiB and \d+ MiB are free'):
-        write_map(tmp_path / 'map.tif', [], grid)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_no_coordinate_system(tmp_path):
     grid = SceneGrid(None, Affine.identity(), 40, 50)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        write_map(tmp_path / 'map.tif', random_blocks(50, 40), grid)
+        write(tmp_path / 'map.tif', random_blocks(50, 40), grid)
     assert pixel_hectares(grid) is None
 
 
@@ -261,7 +261,7 @@ def test_a_system_without_code_is_kept(tmp_path):
         raster.write(np.zeros((50, 40), np.uint8), 1)
     with rasterio.open(tmp_path / 'in.tif') as raster:
         grid = SceneGrid.of(raster)
-    write_map(tmp_path / 'map.tif', random_blocks(50, 40), grid)
+    write(tmp_path / 'map.tif', random_blocks(50, 40), grid)
     with rasterio.open(tmp_path / 'map.tif') as raster:
         assert SceneGrid.of(raster) == grid
 
