@@ -97,8 +97,26 @@ def run_tool():
     return run
 
 
+PHASES = ('train', 'val', 'test')
+
+
+def cfg_options(options):
+    """Turn dotted keys into the arguments of ``--cfg-options``."""
+    return ['--cfg-options', *(f'{key}={value}' for key, value in options.items())]
+
+
+def data_options(chips):
+    """Point a config at ``chips``, read in the main process."""
+    options = {}
+    for phase in PHASES:
+        options[f'{phase}_dataloader.dataset.data_root'] = chips
+        options[f'{phase}_dataloader.num_workers'] = 0
+        options[f'{phase}_dataloader.persistent_workers'] = False
+    return options
+
+
 def demo_options(chips, **more):
-    """Point the demo config at ``chips`` and make it tiny; ``more`` are further dotted options."""
+    """Make the demo config tiny; ``more`` are further options, ``__`` standing for a dot."""
     options = {
         'train_dataloader.batch_size': 2,
         'model.backbone.arch.embed_dims': 32,
@@ -109,8 +127,5 @@ def demo_options(chips, **more):
         'default_hooks.checkpoint.interval': 1,
         'default_hooks.logger.interval': 1,
     }
-    for phase in ('train', 'val', 'test'):
-        options[f'{phase}_dataloader.dataset.data_root'] = chips
-        options[f'{phase}_dataloader.num_workers'] = 0
-        options[f'{phase}_dataloader.persistent_workers'] = False
-    return ['--cfg-options', *(f'{k}={v}' for k, v in {**options, **more}.items())]
+    more = {key.replace('__', '.'): value for key, value in more.items()}
+    return cfg_options({**data_options(chips), **options, **more})
