@@ -26,7 +26,7 @@ def run_balance(args: argparse.Namespace) -> None:
         name: bench.synthetic_population(name, args.num_chips) for name in bench.POPULATIONS
     }
     if args.chips:
-        populations[args.chips] = read_chip_table(args.chips, 'train')[1]
+        populations[args.chips] = read_chip_table(args.chips, 'train').class_pixels
     width = max(len(name) for name in populations)
     print(f'KL from equal class shares (nats), no chip more than {args.max_repeat:g} x the mean')
     print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -22,18 +23,31 @@ FORMAT_VERSION = 1
 SUBSET_FOLDER = 'subsets'
 
 
-def read_chip_table(
-    root: str | os.PathLike[str], split: str | None
-) -> tuple[list[str], np.ndarray, list[str], list[str]]:
-    """Read from the index what balancing needs.
+@dataclasses.dataclass(frozen=True)
+class ChipTable:
+    """What balancing needs of an index, for the N chips of a split.
 
-    Args:
+    Attributes:
         root: The chip folder.
-        split: ``train``, ``val``, ``test``, or ``None`` for all.
+        split: The split, ``None`` for all chips.
+        chip_ids: N ids.
+        class_pixels: ``(N, K)`` int64, labelled pixels.
+        tiles: MGRS tile of each chip.
+        classes: K names.
+        index_sha256: Hash of the index file.
+    """
 
-    Returns:
-        Chip ids ``(N,)``, labelled pixels ``(N, K)`` int64, tile of each chip, names of the
-        classes.
+    root: Path
+    split: str | None
+    chip_ids: list[str]
+    class_pixels: np.ndarray
+    tiles: list[str]
+    classes: list[str]
+    index_sha256: str
+
+
+def read_chip_table(root: str | os.PathLike[str], split: str | None) -> ChipTable:
+    """Read from the index what balancing needs.
 
     Raises:
         DataNotFoundError: If there is no chip folder or index.
@@ -42,57 +56,53 @@ def read_chip_table(
     table = read_index(root, split=split, columns=('chip_id', 'class_pixels', 'tile'))
     classes = list(index_metadata(table)['classes'])
     pixels = table['class_pixels'].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return (
-        table['chip_id'].to_pylist(),
-        pixels.astype(np.int64).reshape(len(table), len(classes)),
-        table['tile'].to_pylist(),
-        classes,
+    return ChipTable(
+        root=Path(root),
+        split=split,
+        chip_ids=table['chip_id'].to_pylist(),
+        class_pixels=pixels.astype(np.int64).reshape(len(table), len(classes)),
+        tiles=table['tile'].to_pylist(),
+        classes=classes,
+        index_sha256=index_hash(root),
     )
 
 
-def write_manifest(
-    path: str | os.PathLike[str],
-    root: str | os.PathLike[str],
-    *,
-    indices: np.ndarray,
-    chip_ids: Sequence[str],
-    class_pixels: np.ndarray,
-    classes: Sequence[str],
-    split: str | None,
-    **origin: object,
-) -> dict[str, object]:
-    """Write which chips were chosen, how, and what they hold.
+def write_subset(
+    path: str | os.PathLike[str], table: ChipTable, indices: np.ndarray, **origin: object
+) -> None:
+    """Write which chips were chosen: a manifest, and beside it their ids as ``.txt``, one a line.
 
     Args:
-        path: The JSON file.
-        root: The chip folder.
+        path: The manifest, ``.json``.
+        table: All chips that could be chosen.
         indices: Chosen rows.
-        chip_ids: Ids of all chips that could be chosen.
-        class_pixels: Their ``(N, K)`` labelled pixels.
-        classes: Names of the classes.
-        split: Split that the chips are of.
         **origin: How they were chosen (``fraction``, ``seed``, ...).
-
-    Returns:
-        What was written.
 
     Raises:
         OutputWriteError: If the disk does not take it.
     """
-    chosen = class_pixels[indices].sum(axis=0)
+    path = Path(path)
+    chosen = [table.chip_ids[i] for i in indices]
     manifest = dict(
         format_version=FORMAT_VERSION,
-        split=split,
+        split=table.split,
         **origin,
-        count=len(indices),
-        of=len(chip_ids),
-        shares=_shares(classes, chosen),
-        shares_of_all=_shares(classes, class_pixels.sum(axis=0)),
-        index_sha256=index_hash(root),
-        chip_ids=[chip_ids[i] for i in indices],
+        count=len(chosen),
+        of=len(table.chip_ids),
+        shares=_shares(table.classes, table.class_pixels[indices]),
+        shares_of_all=_shares(table.classes, table.class_pixels),
+        index_sha256=table.index_sha256,
+        chip_ids=chosen,
     )
+    write_bytes(path.with_suffix('.txt'), ('\n'.join(chosen) + '\n').encode())
     write_bytes(path, (json.dumps(manifest, indent=1) + '\n').encode())
-    return manifest
+
+
+def subset_path(
+    root: str | os.PathLike[str], fraction: float, seed: int, split: str | None = 'train'
+) -> Path:
+    """Where the manifest of a label-efficiency subset is kept."""
+    return Path(root) / SUBSET_FOLDER / f'{split or "all"}_{fraction!r}_seed{seed}.json'
 
 
 def load_or_make_subset(
@@ -100,8 +110,7 @@ def load_or_make_subset(
 ) -> list[str]:
     """Return the chips of a label-efficiency subset, writing its manifest the first time.
 
-    The manifest is ``{root}/subsets/{split}_{fraction}_seed{seed}.json``. If the folder cannot be
-    written to, the chips are the same all the same; a warning is logged.
+    If the folder cannot be written to, the chips are the same; a warning is logged.
 
     Args:
         root: The chip folder.
@@ -113,29 +122,40 @@ def load_or_make_subset(
         Chip ids in the order of the index.
 
     Raises:
-        ChipIndexError: If a manifest is there, but was made for another index.
+        ChipIndexError: If a manifest is there, but is damaged or was made for another index.
         ConfigError: If ``fraction`` or ``seed`` is out of range.
     """
-    path = Path(root) / SUBSET_FOLDER / f'{split}_{fraction:g}_seed{seed}.json'
+    path = subset_path(root, fraction, seed, split)
     if path.is_file():
-        return _read(path, root)
-    chip_ids, pixels, _, classes = read_chip_table(root, split)
-    indices = nested_subset(pixels, fraction, seed)
+        return read_manifest(path, root)
+    table = read_chip_table(root, split)
+    indices = nested_subset(table.class_pixels, fraction, seed)
     try:
-        write_manifest(
-            path,
-            root,
-            indices=indices,
-            chip_ids=chip_ids,
-            class_pixels=pixels,
-            classes=classes,
-            split=split,
-            fraction=fraction,
-            seed=seed,
-        )
+        write_subset(path, table, indices, fraction=fraction, seed=seed)
     except OutputWriteError as error:
         logging.getLogger(__name__).warning('The subset is not written down: %s', error)
-    return [chip_ids[i] for i in indices]
+    return [table.chip_ids[i] for i in indices]
+
+
+def read_manifest(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> list[str]:
+    """Return the chips of a manifest, having checked that it belongs to the index.
+
+    Raises:
+        ChipIndexError: If it is no manifest, or was made for another index.
+    """
+    try:
+        manifest = json.loads(Path(path).read_text())
+        made_for, chip_ids = manifest['index_sha256'], manifest['chip_ids']
+    except (KeyError, TypeError, ValueError) as error:
+        raise ChipIndexError(
+            f'{path} is no subset manifest ({error}); write it again with tools/balance_data.py.'
+        ) from error
+    if made_for != index_hash(root):
+        raise ChipIndexError(
+            f'{path} was made for another {INDEX_NAME} than that of {root}; delete it to have it '
+            'made again, and do not compare with results of before.'
+        )
+    return chip_ids
 
 
 def index_hash(root: str | os.PathLike[str]) -> str:
@@ -143,22 +163,7 @@ def index_hash(root: str | os.PathLike[str]) -> str:
     return hashlib.sha256((Path(root) / INDEX_NAME).read_bytes()).hexdigest()
 
 
-def _read(path: Path, root: str | os.PathLike[str]) -> list[str]:
-    try:
-        manifest = json.loads(path.read_text())
-        made_for, chip_ids = manifest['index_sha256'], manifest['chip_ids']
-    except (KeyError, TypeError, ValueError) as error:
-        raise ChipIndexError(
-            f'{path} is no subset manifest ({error}); delete it to have it made again.'
-        ) from error
-    if made_for != index_hash(root):
-        raise ChipIndexError(
-            f'{path} was made for another {INDEX_NAME} than the one there now; delete it to have '
-            'it made again, and do not compare with results of before.'
-        )
-    return chip_ids
-
-
 def _shares(classes: Sequence[str], pixels: np.ndarray) -> dict[str, float]:
-    total = max(int(pixels.sum()), 1)
-    return {name: round(int(n) / total, 6) for name, n in zip(classes, pixels, strict=True)}
+    counts = pixels.sum(axis=0)
+    total = max(int(counts.sum()), 1)
+    return {name: round(int(n) / total, 6) for name, n in zip(classes, counts, strict=True)}

@@ -4,9 +4,11 @@ from .conversion import load_hls_foundation
 from .data_preprocessor import HLSDataPreprocessor, read_normalization
 from .geo_encoder_decoder import GeoEncoderDecoder
 from .hub import fetch_checkpoint
+from .losses import MultiClassDiceLoss, SoftmaxFocalLoss
 from .necks import ConvTransformerTokensToEmbeddingNeck, ProgressiveUpsample, TemporalFuse
 from .prithvi_mae import PrithviMAE, load_mae_weights
 from .prithvi_vit import PrithviViT
+from .timm_vit import TimmViT, load_timm_weights
 from .variants import VARIANTS, Variant, get_variant
 from .weights import LoadReport, load_prithvi_weights
 
@@ -16,15 +18,19 @@ __all__ = [
     'GeoEncoderDecoder',
     'HLSDataPreprocessor',
     'LoadReport',
+    'MultiClassDiceLoss',
     'PrithviMAE',
     'PrithviViT',
     'ProgressiveUpsample',
+    'SoftmaxFocalLoss',
     'TemporalFuse',
+    'TimmViT',
     'Variant',
     'fetch_checkpoint',
     'get_variant',
     'load_hls_foundation',
     'load_mae_weights',
     'load_prithvi_weights',
+    'load_timm_weights',
     'read_normalization',
 ]

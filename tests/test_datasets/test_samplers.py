@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from mmengine.dataset import InfiniteSampler
 from mmengine.logging import MMLogger
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.runner.loops import _InfiniteDataloaderIterator
@@ -192,7 +191,7 @@ def test_infinite_skip_lands_where_the_stream_was():
 def test_finite_has_no_skip():
     """mmengine would use it and be wrong where an epoch ends in a smaller batch."""
     assert not hasattr(build(), 'skip')
-    assert hasattr(InfiniteSampler, 'skip') == hasattr(build(infinite=True), 'skip')
+    assert hasattr(build(infinite=True), 'skip')
 
 
 class Recorder(torch.nn.Module):
