@@ -36,7 +36,8 @@ test-onedl: install
 	$(PY) -m pytest
 
 test-openmmlab: .venv-openmmlab/.installed
-	.venv-openmmlab/bin/python -m pytest tests/test_stack.py
+	.venv-openmmlab/bin/python -m pytest tests/test_compat.py tests/test_imports.py \
+		tests/test_tools/test_train.py -k "not full_size and not two_cpu and not killed"
 
 lint: install  ## ruff and codespell
 	$(VENV)/bin/ruff check .
