@@ -213,6 +213,8 @@ class Recorder(torch.nn.Module):
 def test_resumed_training_goes_on_in_order(tmp_path, monkeypatch, infinite, workers):
     # mmengine pauses 2 s at the end of an epoch of a finite sampler
     monkeypatch.setattr('mmengine.runner.loops.time.sleep', lambda seconds: None)
+    # torch waits that long for a worker that still has batches to hand over
+    monkeypatch.setattr('torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL', 0.5)
 
     def train(folder, max_iters, resume=None):
         model = Recorder()
