@@ -199,7 +199,11 @@ class _Solver:
     def _proximal_step(
         self, old: np.ndarray, price: np.ndarray, tau: float, eta: float, tol: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-        """Minimise the dual ``-sum u log r + max_v [<s, v> - eta/2 |v - old|^2] / N``."""
+        """Minimise the dual ``-sum u log r + max_v [<s, v> - eta/2 |v - old|^2] / N``.
+
+        Returns:
+            ``v``, its mix, the prices and the threshold.
+        """
 
         def evaluate(price: np.ndarray, tau: float) -> tuple[np.ndarray, np.ndarray, float, float]:
             scores = self.h @ price
