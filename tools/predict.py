@@ -31,6 +31,7 @@ from geoseg_prithvi.inference.maps import make_map
 from geoseg_prithvi.inference.scene import ON_ERROR
 from geoseg_prithvi.inference.segmentor import file_sha256, input_spec
 from geoseg_prithvi.inference.writer import LAYERS
+from geoseg_prithvi.inference.zones import read_zones
 
 
 def parse_args() -> argparse.Namespace:
@@ -90,6 +91,9 @@ def parse_args() -> argparse.Namespace:
             f'--{layer}', action='store_true', help=f'write {layer} to map_confidence.tif'
         )
     out.add_argument('--area', action='store_true', help='write hectares of each class to a CSV')
+    out.add_argument(
+        '--zones', type=Path, help='GeoPackage or GeoJSON: write hectares of each class in each'
+    )
     return parser.parse_args()
 
 
@@ -135,6 +139,7 @@ def main() -> None:
         on_error=args.on_error,
     )
     tiling = tiling_of(args, crop)
+    zones = [] if args.zones is None else read_zones(args.zones)
     segmentor = load_segmentor(
         cfg,
         args.checkpoint,
@@ -152,6 +157,7 @@ def main() -> None:
         batch_size=args.batch_size,
         layers=[layer for layer in LAYERS if getattr(args, layer)],
         area=args.area,
+        zones=zones,
         overwrite=args.overwrite,
         keep_same=keep_same,
         share=share,

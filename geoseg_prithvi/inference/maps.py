@@ -25,6 +25,7 @@ from .scene import Scene
 from .segmentor import Segmentor, wants_dates, wants_location
 from .windows import Tiling
 from .writer import MapFiles, encode, layer_names, write_json, write_map, writing
+from .zones import Zone, write_zones
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class MapOptions:
         layers: What goes into ``map_confidence.tif``; see
             :data:`~geoseg_prithvi.inference.writer.LAYERS`.
         area: Whether to write hectares of each class.
+        zones: Polygons, to write hectares of each class in each.
         overwrite: Replace existing maps.
         keep_same: Pass over existing maps that would come out the same.
         tags: Tags about the model.
@@ -56,6 +58,7 @@ class MapOptions:
     batch_size: int = 8
     layers: Sequence[str] = ()
     area: bool = False
+    zones: Sequence[Zone] = ()
     overwrite: bool = False
     keep_same: bool = False
     tags: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -98,6 +101,11 @@ def make_map(
         files.check_free(options.overwrite)
     scene = source.open(scene_options)
     check_needs(scene, segmentor)
+    if options.zones and scene.grid.crs is None:
+        raise SceneError(
+            f'{scene.name} has no coordinate system, so no zone can be found in it; leave out '
+            '--zones.'
+        )
     tags = {
         'TIFFTAG_SOFTWARE': f'geoseg_prithvi {__version__}',
         'GEOSEG_VERSION': __version__,
@@ -189,6 +197,8 @@ def _finish(
     def extras(work: Path, counts: np.ndarray) -> None:
         if options.area:
             write_area(work / files.area.name, counts, grid, legend)
+        if options.zones:
+            write_zones(work / files.zones.name, work / files.map.name, options.zones, legend)
         days = ', '.join(day.isoformat() for day in scene.dates)
         draw_map(work / files.map.name, work / files.picture.name, legend, f'{name}   {days}')
         if scene.dates:  # a STAC item must have one

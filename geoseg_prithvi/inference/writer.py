@@ -26,11 +26,11 @@ from rasterio._err import CPLE_BaseError  # what copy() raises; rasterio.errors 
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
-from ..errors import OutputExistsError, OutputWriteError
+from ..errors import OutputExistsError, OutputWriteError, SceneError
 from ..lulc import IGNORE, Legend
 from .blend import Block
 from .rows import RowStore
-from .scene import SceneGrid
+from .scene import SceneGrid, open_raster
 
 #: Confidence, entropy and probabilities are stored as ``round(250 * p)``, 255 is nodata.
 SCALE = 250
@@ -204,6 +204,7 @@ def _write_cog(
         ) as raster:
             raster.update_tags(**tags)
             if isinstance(content, Legend):
+                raster.update_tags(GEOSEG_CLASSES=json.dumps(content.names))
                 colors = {i: (*color, 255) for i, color in enumerate(content.colors)}
                 raster.write_colormap(1, {**colors, IGNORE: (0, 0, 0, 0)})
                 raster.set_band_description(1, 'class')
@@ -273,6 +274,26 @@ def category_names(legend: Legend) -> str:
     return (
         '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
         f'{names}    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n'
+    )
+
+
+def read_legend(path: Path) -> Legend:
+    """Read names and colours of the classes from a map.
+
+    Raises:
+        SceneError: If the file is unreadable or does not carry them.
+    """
+    with open_raster(path) as raster:
+        tags = raster.tags()
+        names = json.loads(tags.get('GEOSEG_CLASSES', '[]'))
+        if not names or raster.dtypes != ('uint8',):
+            raise SceneError(f'{path} does not name its classes; give a map of tools/predict.py.')
+        colors = raster.colormap(1)
+    return Legend(
+        name=tags.get('GEOSEG_LEGEND', ''),
+        codes=tuple(range(len(names))),
+        names=tuple(names),
+        colors=tuple(colors[k][:3] for k in range(len(names))),
     )
 
 

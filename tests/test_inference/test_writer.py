@@ -49,7 +49,7 @@ def random_blocks(height, width, k=3, step=37, seed=0):
     return blocks
 
 
-def write(path, blocks, grid, layers=(), extras=None):
+def write(path, blocks, grid, layers=(), extras=None, tags=TAGS):
     """Write a map as a run does: rows first, then all files. Returns the pixels of each class."""
     files = MapFiles(path)
     found = []
@@ -66,7 +66,7 @@ def write(path, blocks, grid, layers=(), extras=None):
         with writing(path):
             for block in blocks:
                 job.rows.write(block.row, encode(block, layers))
-        write_map(files, job.folder, job.rows, grid, LEGEND, tags=TAGS, layers=layers, extras=note)
+        write_map(files, job.folder, job.rows, grid, LEGEND, tags=tags, layers=layers, extras=note)
     finally:
         job.discard()
     return found[0]
