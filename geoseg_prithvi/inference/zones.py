@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +47,7 @@ class Zone:
 
 
 def read_zones(path: Path) -> list[Zone]:
-    """Read the polygons of a GeoJSON, or with fiona of a GeoPackage or any other vector file.
+    """Read the polygons of a GeoJSON, or with pyogrio of a GeoPackage or any other vector file.
 
     Raises:
         DataNotFoundError: If there is no such file.
@@ -54,51 +55,53 @@ def read_zones(path: Path) -> list[Zone]:
     """
     if not path.is_file():
         raise DataNotFoundError(f'The zones {path} do not exist; give a GeoPackage or GeoJSON.')
-    reader = _read_geojson if path.suffix.lower() in ('.geojson', '.json') else _read_with_fiona
-    features, crs = reader(path)
-    zones = []
-    for number, (geometry, properties) in enumerate(features, start=1):
-        if geometry is None or geometry['type'] not in ('Polygon', 'MultiPolygon'):
-            continue
-        name = next((properties[f] for f in NAME_FIELDS if properties.get(f) is not None), number)
-        zones.append(Zone(str(name), geometry, crs))
+    plain = path.suffix.lower() in ('.geojson', '.json')
+    try:
+        content = json.loads(path.read_bytes() if plain else _as_geojson(path))
+        features = content['features'] if content['type'] == 'FeatureCollection' else [content]
+        # RFC 7946 knows only WGS 84; GDAL writes other systems as GeoJSON 2008 did.
+        crs_name = (content.get('crs') or {}).get('properties', {}).get('name')
+        crs = WGS84 if crs_name is None else CRS.from_user_input(crs_name)
+        zones = []
+        for number, feature in enumerate(features, start=1):
+            geometry, properties = feature['geometry'], feature.get('properties') or {}
+            if geometry is not None and geometry['type'] in ('Polygon', 'MultiPolygon'):
+                named = (properties[f] for f in NAME_FIELDS if properties.get(f) is not None)
+                zones.append(Zone(str(next(named, number)), geometry, crs))
+    except (ValueError, KeyError, TypeError, AttributeError, CRSError) as error:
+        raise ConfigError(f'{path} is no valid GeoJSON ({error}).') from error
     if not zones:
         raise ConfigError(f'{path} holds no polygons; give areas, not points or lines.')
     return zones
 
 
-def _read_geojson(path: Path) -> tuple[list[tuple[Any, dict[str, Any]]], CRS]:
+def _as_geojson(path: Path) -> bytes:
+    """Let GDAL turn a vector file into GeoJSON."""
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-        features = content['features'] if content['type'] == 'FeatureCollection' else [content]
-        # RFC 7946 knows only WGS 84; GDAL writes other systems as GeoJSON 2008 did.
-        name = (content.get('crs') or {}).get('properties', {}).get('name')
-        crs = WGS84 if name is None else CRS.from_user_input(name)
-        return [(f['geometry'], f.get('properties') or {}) for f in features], crs
-    except (ValueError, KeyError, TypeError, CRSError) as error:
-        raise ConfigError(f'{path} is no valid GeoJSON ({error}).') from error
-
-
-def _read_with_fiona(path: Path) -> tuple[list[tuple[Any, dict[str, Any]]], CRS]:
-    try:
-        import fiona
+        from pyogrio import errors, raw
     except ImportError:
         raise ConfigError(
-            f'Reading {path} needs fiona; run: pip install fiona, or give the zones as GeoJSON.'
+            f"Reading {path} needs pyogrio; run: pip install 'geoseg_prithvi[data]', or give the "
+            'zones as GeoJSON.'
         ) from None
     try:
-        with fiona.open(path) as source:
-            crs = CRS.from_wkt(source.crs_wkt) if source.crs_wkt else WGS84
-            features = [
-                (
-                    f.geometry and f.geometry.__geo_interface__,
-                    {'id': f.id, **dict(f.properties or {})},
-                )
-                for f in source
-            ]
-    except (fiona.errors.FionaError, CRSError) as error:
+        meta, _, geometry, values = raw.read(path, force_2d=True)
+    except (errors.DataSourceError, errors.DataLayerError) as error:
         raise ConfigError(f'{path} cannot be read as a vector file ({error}).') from error
-    return features, crs
+    if geometry is None:
+        return b'{"type": "FeatureCollection", "features": []}'
+    kept = [i for i, name in enumerate(meta['fields']) if name in NAME_FIELDS]
+    buffer = io.BytesIO()
+    raw.write(
+        buffer,
+        geometry=geometry,
+        field_data=[values[i] for i in kept],
+        fields=np.array([meta['fields'][i] for i in kept], dtype=object),
+        geometry_type=meta['geometry_type'],
+        crs=meta['crs'],
+        driver='GeoJSON',
+    )
+    return buffer.getvalue()
 
 
 def zone_hectares(map_path: Path, zones: Sequence[Zone], num_classes: int) -> np.ndarray:

@@ -78,14 +78,25 @@ def test_zones_in_longitude_and_latitude(tmp_path, class_map):
 
 
 def test_geopackage(tmp_path, class_map):
-    fiona = pytest.importorskip('fiona')
-    schema = dict(geometry='Polygon', properties=dict(name='str'))
-    with fiona.open(tmp_path / 'z.gpkg', 'w', driver='GPKG', crs='EPSG:32610', schema=schema) as f:
-        for name, geometry in SQUARES.items():
-            f.write(dict(geometry=geometry, properties=dict(name=name)))
+    raw = pytest.importorskip('pyogrio.raw')
+    source = geojson(tmp_path / 'z.geojson', SQUARES, 'urn:ogc:def:crs:EPSG::32610')
+    meta, _, geometry, values = raw.read(source)
+    raw.write(
+        tmp_path / 'z.gpkg',
+        geometry=geometry,
+        field_data=values,
+        fields=meta['fields'],
+        geometry_type='Polygon',
+        crs='EPSG:32610',
+        driver='GPKG',
+    )
     zones = read_zones(tmp_path / 'z.gpkg')
     assert [zone.name for zone in zones] == list(SQUARES)
+    assert zones[0].crs == UTM10
     np.testing.assert_allclose(zone_hectares(class_map, zones, 3), EXPECTED)
+    (tmp_path / 'bad.gpkg').write_bytes(b'nothing')
+    with pytest.raises(ConfigError, match=r'bad\.gpkg cannot be read as a vector file'):
+        read_zones(tmp_path / 'bad.gpkg')
 
 
 def test_numbers_where_there_are_no_names(tmp_path):
