@@ -69,6 +69,22 @@ class OutputWriteError(GeosegError, OSError):
     """The output could not be written (disk full, no permission)."""
 
 
+class DownloadError(GeosegError, OSError):
+    """A file of a server did not arrive whole, or a catalogue did not answer as it should."""
+
+
+class NetworkError(GeosegError, ConnectionError):
+    """A server cannot be reached."""
+
+
+class WrongCredentialsError(GeosegError, PermissionError):
+    """A server refuses the user's login."""
+
+
+class ExtraNotInstalledError(GeosegError, ImportError):
+    """A library of an optional extra is not installed."""
+
+
 class StackNotFoundError(GeosegError, ImportError):
     """Neither of the two MMSegmentation stacks is installed."""
 
