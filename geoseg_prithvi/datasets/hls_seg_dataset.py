@@ -49,8 +49,8 @@ class HLSSegDataset(BaseSegDataset):
         ignore_classes: Names of classes whose pixels count as unlabelled. The others move up:
             K shrinks, and with it ``num_classes`` of the decode head. (The stock
             ``metainfo=dict(classes=...)`` does the same by naming those to keep.)
-        subset: Train on fewer chips: ``dict(fraction=0.125, seed=3)``, or the path of a text file
-            with one chip id a line or a JSON manifest with a list ``chip_ids``.
+        subset: Train on fewer chips: ``dict(fraction=0.125, seed=3)``, the path of a manifest
+            of ``tools/balance_data.py``, or of a text file with one chip id a line.
         metainfo: As in the base class.
         **kwargs: ``pipeline``, ``test_mode``, ``indices``, ``serialize_data``, ``lazy_init``,
             ``max_refetch`` of the base class.
@@ -139,7 +139,7 @@ class HLSSegDataset(BaseSegDataset):
         table = read_index(self.data_root, split=self.split, columns=_COLUMNS)
         counts = self._class_pixels(table)
         if self.subset is not None:
-            chosen = select_chips(table['chip_id'].to_pylist(), counts, self.subset)
+            chosen = select_chips(self.data_root, table['chip_id'].to_pylist(), self.subset)
             table, counts = table.take(pa.array(chosen)), counts[chosen]
         root = Path(self.data_root)
         locations = np.stack([table['lat'], table['lon']], axis=1).astype(np.float32)

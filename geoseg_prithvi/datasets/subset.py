@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..data.balance import nested_subset
+from ..data.subset_manifest import load_or_make_subset, read_manifest
 from ..errors import ChipIndexError, ConfigError, DataNotFoundError
 
 
 def select_chips(
-    chip_ids: Sequence[str], class_pixels: np.ndarray, subset: Mapping[str, Any] | str
+    root: str | Path, chip_ids: Sequence[str], subset: Mapping[str, Any] | str
 ) -> np.ndarray:
     """Find the rows of a subset.
 
     Args:
+        root: The chip folder.
         chip_ids: Ids of the N chips to choose from.
-        class_pixels: ``(N, K)`` labelled pixels of each class.
-        subset: ``dict(fraction=, seed=)``, or the path of a text file with one chip id a line or
-            a JSON manifest with a list ``chip_ids``.
+        subset: ``dict(fraction=, seed=)``, whose manifest is written on first use and read by every
+            model after that; or the path of a manifest (JSON), or of a text file with one chip id
+            a line.
 
     Returns:
         Sorted positions in ``chip_ids``.
@@ -30,17 +30,11 @@ def select_chips(
     Raises:
         ConfigError: If ``subset`` is none of these.
         DataNotFoundError: If the file is not there.
-        ChipIndexError: If the file names a chip that is not among ``chip_ids``, or none.
+        ChipIndexError: If the file names a chip that is not among ``chip_ids``, or none, or was
+            made for another index.
     """
-    if isinstance(subset, Mapping):
-        if set(subset) != {'fraction', 'seed'}:
-            raise ConfigError(
-                f'subset={dict(subset)} is not understood; write dict(fraction=0.125, seed=0) or '
-                'the path of a file with chip ids.'
-            )
-        return nested_subset(class_pixels, subset['fraction'], subset['seed'])
     position = {chip_id: i for i, chip_id in enumerate(chip_ids)}
-    wanted = _read_ids(Path(subset))
+    wanted = _read_ids(root, subset)
     unknown = [chip_id for chip_id in wanted if chip_id not in position]
     if unknown:
         raise ChipIndexError(
@@ -52,15 +46,17 @@ def select_chips(
     return np.unique([position[chip_id] for chip_id in wanted])
 
 
-def _read_ids(path: Path) -> list[str]:
+def _read_ids(root: str | Path, subset: Mapping[str, Any] | str) -> list[str]:
+    if isinstance(subset, Mapping):
+        if set(subset) != {'fraction', 'seed'}:
+            raise ConfigError(
+                f'subset={dict(subset)} is not understood; write dict(fraction=0.125, seed=0) or '
+                'the path of a file with chip ids.'
+            )
+        return load_or_make_subset(root, subset['fraction'], subset['seed'])
+    path = Path(subset)
     if not path.is_file():
         raise DataNotFoundError(f'There is no subset file {path}; check subset= in the config.')
-    text = path.read_text()
-    if path.suffix != '.json':
-        return [line.strip() for line in text.splitlines() if line.strip()]
-    try:
-        return json.loads(text)['chip_ids']
-    except (KeyError, TypeError, ValueError):
-        raise ChipIndexError(
-            f'{path} is no manifest: a JSON object with a list "chip_ids" is expected.'
-        ) from None
+    if path.suffix == '.json':
+        return read_manifest(path, root)
+    return [line.strip() for line in path.read_text().splitlines() if line.strip()]

@@ -1,4 +1,3 @@
-import json
 import time
 
 import numpy as np
@@ -10,6 +9,7 @@ from mmseg.registry import DATASETS
 
 from geoseg_prithvi.data.balance import nested_subset
 from geoseg_prithvi.data.index import INDEX_NAME
+from geoseg_prithvi.data.subset_manifest import read_chip_table, write_subset
 from geoseg_prithvi.datasets import HLSSegDataset
 from geoseg_prithvi.errors import ChipIndexError, ConfigError, DataNotFoundError
 from geoseg_prithvi.lulc import IO_LULC, Legend
@@ -122,7 +122,7 @@ def test_subset_from_text_and_manifest(chips, tmp_path):
     text = tmp_path / 'ids.txt'
     text.write_text('chip_3\nchip_1\n')
     manifest = tmp_path / 'ids.json'
-    manifest.write_text(json.dumps(dict(seed=0, chip_ids=['chip_3', 'chip_1'])))
+    write_subset(manifest, read_chip_table(chips, 'train'), np.array([1, 3]))
     for path in (text, manifest):
         dataset = HLSSegDataset(str(chips), subset=str(path), pipeline=PIPELINE)
         assert [dataset.get_data_info(i)['chip_id'] for i in range(2)] == ['chip_1', 'chip_3']
@@ -178,7 +178,7 @@ def test_no_folder_and_no_index(tmp_path):
     [
         ('ids.txt', 'chip_1\nchip_9\n', 'names 1 chip.s. that .* such as chip_9'),
         ('ids.txt', '\n', 'names no chip'),
-        ('ids.json', '["chip_1"]', 'is no manifest'),
+        ('ids.json', '["chip_1"]', 'is no subset manifest'),
     ],
 )
 def test_bad_subset_files(chips, tmp_path, name, content, words):

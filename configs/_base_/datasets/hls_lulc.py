@@ -46,7 +46,7 @@ train_dataloader = dict(
     batch_size=4,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type='ClassBalancedSampler', infinite=True),
+    sampler=dict(type='ClassBalancedSampler', infinite=True, temperature=0.5),
     dataset=dict(
         type='HLSSegDataset',
         data_root=data_root,
