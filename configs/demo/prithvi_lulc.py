@@ -3,9 +3,7 @@ _base_ = ['../prithvi_lulc.py']
 data_root = 'data/demo/chips'
 model = dict(
     backbone=dict(
-        arch=dict(
-            _delete_=True, embed_dims=128, depth=4, num_heads=4, patch_size=8, mlp_ratio=4
-        ),
+        arch=dict(_delete_=True, embed_dims=128, depth=4, num_heads=4, patch_size=8, mlp_ratio=4),
         img_size=64,
         drop_path_rate=0.0,
         init_cfg=None,

@@ -59,7 +59,7 @@ def make_chips(root, size, counts, num_frames=3, num_classes=9, seed=0):
                     sensors=['S30'] * num_frames,
                     clear_fraction=[1.0] * num_frames,
                     valid_fraction=1.0,
-                    class_pixels=np.bincount(label.ravel(), minlength=num_classes).tolist(),
+                    class_pixels=np.bincount(label.ravel(), minlength=9).tolist(),
                     purity=1.0,
                     block='0_0',
                     split=split,

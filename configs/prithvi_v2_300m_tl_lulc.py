@@ -1,0 +1,18 @@
+# Prithvi-EO-2.0-300M-TL.
+# GeoEncoderDecoder passes the dates and the location of each chip to the encoder.
+_base_ = ['./prithvi_lulc.py']
+model = dict(
+    type='GeoEncoderDecoder',
+    data_preprocessor=dict(normalization='v2'),
+    backbone=dict(
+        arch='v2-300M-TL',
+        init_cfg=dict(
+            checkpoint='hf://ibm-nasa-geospatial/Prithvi-EO-2.0-300M-TL/'
+            'Prithvi_EO_V2_300M_TL.pt@63adbd39c271da4c42f447e69b1a7c91a338cdc9'
+        ),
+    ),
+    neck=[
+        dict(type='TemporalFuse', in_channels=[3 * 1024], out_channels=256),
+        dict(type='ProgressiveUpsample', in_channels=256, channels=[128, 96, 64]),
+    ],
+)

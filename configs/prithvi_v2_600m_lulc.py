@@ -1,0 +1,18 @@
+# Prithvi-EO-2.0-600M.
+# Patches of 14 px: other chips than 224 px are padded to a multiple, and results cut back.
+_base_ = ['./prithvi_lulc.py']
+model = dict(
+    data_preprocessor=dict(normalization='v2', size_divisor=14),
+    backbone=dict(
+        arch='v2-600M',
+        init_cfg=dict(
+            checkpoint='hf://ibm-nasa-geospatial/Prithvi-EO-2.0-600M/'
+            'Prithvi_EO_V2_600M.pt@87f15784813828dc37aa3197a143cd4689e4d080'
+        ),
+        with_cp=True,
+    ),
+    neck=[
+        dict(type='TemporalFuse', in_channels=[3 * 1280], out_channels=256),
+        dict(type='ProgressiveUpsample', in_channels=256, channels=[128, 96, 64]),
+    ],
+)
