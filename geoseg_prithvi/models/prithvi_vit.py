@@ -15,6 +15,7 @@ from ..errors import ChipError, ConfigError
 from ..hls import BANDS
 from ..layout import tokens_to_maps, unfold_time, unfold_time_legacy
 from .embeddings import CoordsEmbedding, sincos_positions, stretch_positions
+from .lora import add_lora, check_lora, train_only_lora
 from .transformer import Block, init_transformer
 from .variants import COORDS, get_variant
 from .weights import load_prithvi_weights
@@ -91,6 +92,8 @@ class PrithviViT(BaseModule):
         drop_path_rate: Stochastic depth, rising linearly from 0 to this over the blocks.
         frozen_stages: -1 trains everything, 0 freezes the embeddings, n also the first n blocks;
             ``depth`` freezes the final norm as well.
+        lora: ``dict(rank=, alpha=)`` freezes the encoder and trains low-rank additions to its
+            attention instead; see :mod:`~geoseg_prithvi.models.lora`.
         with_cp: Save memory by computing each block again in the backward pass.
         legacy_layout: Read the channels as hls-foundation-os did, frames and bands mixed up; for
             its crop checkpoint only (see :func:`~geoseg_prithvi.layout.unfold_time_legacy`).
@@ -110,6 +113,7 @@ class PrithviViT(BaseModule):
         out_indices: Sequence[int] = (-1,),
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
+        lora: Mapping[str, float] | None = None,
         with_cp: bool = False,
         legacy_layout: bool = False,
         init_cfg: dict | list[dict] | None = None,
@@ -125,6 +129,7 @@ class PrithviViT(BaseModule):
         self.bands = _check_bands(bands, in_channels)
         self.out_indices = _check_out_indices(out_indices, self.depth)
         self.frozen_stages = frozen_stages
+        self.lora = lora
         self.with_cp = with_cp
         self.legacy_layout = legacy_layout
         self._check(img_size)
@@ -152,6 +157,8 @@ class PrithviViT(BaseModule):
         self.norm = nn.LayerNorm(self.embed_dims)
         self.apply(init_transformer)
         nn.init.normal_(self.cls_token, std=0.02)  # as in arXiv:2111.06377
+        if lora is not None:
+            add_lora(self.blocks, *check_lora(lora))
         self._freeze()
 
     def _check(self, img_size: int) -> None:
@@ -165,6 +172,10 @@ class PrithviViT(BaseModule):
             raise ConfigError(
                 f'frozen_stages={self.frozen_stages} must lie between -1 (nothing frozen) and the '
                 f'number of blocks, {self.depth}.'
+            )
+        if self.lora is not None and self.frozen_stages >= 0:
+            raise ConfigError(
+                f'lora freezes the encoder by itself; leave out frozen_stages={self.frozen_stages}.'
             )
         if img_size % self.patch_size:
             raise ConfigError(
@@ -181,6 +192,9 @@ class PrithviViT(BaseModule):
         return frozen
 
     def _freeze(self) -> None:
+        if self.lora is not None:
+            train_only_lora(self)
+            return
         self.cls_token.requires_grad_(self.frozen_stages < 0)
         self.pos_embed.requires_grad_(self.learned_positions and self.frozen_stages < 0)
         for module in self._frozen():

@@ -16,6 +16,7 @@ from ..compat import load_checkpoint_file
 from ..errors import CheckpointMismatchError
 from ..hls import BANDS
 from .hub import fetch_checkpoint
+from .lora import is_lora
 from .variants import VARIANTS
 
 if TYPE_CHECKING:
@@ -124,8 +125,11 @@ def load_prithvi_weights(
         report.recomputed.append('pos_embed')
     state[_PATCH] = _fit_bands(model, state[_PATCH], source_bands, report)
 
-    check_keys(model.state_dict(), state, report.source)
-    model.load_state_dict(state, strict=True)
+    own = model.state_dict()
+    added = {key for key in own if is_lora(key)} if not any(map(is_lora, state)) else set()
+    check_keys({key: value for key, value in own.items() if key not in added}, state, report.source)
+    # Checked above, key by key; what LoRA adds has its start values.
+    model.load_state_dict(state, strict=not added)
     report.loaded = sorted(state)
     print_log(str(report), logger='current')
     return report
@@ -162,6 +166,8 @@ def check_keys(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: s
 def _advice(key: str) -> str:
     if '_embed_enc.' in key or '_embed_dec.' in key:
         return "set coords_encoding=('time', 'location') as the checkpoint has it"
+    if is_lora(key):
+        return 'set lora to the rank that the checkpoint was trained with'
     if key.startswith('decoder_') or key == 'mask_token':
         return 'set decoder= to the size of the checkpoint and in_channels to its bands'
     return 'set arch to the variant that the checkpoint was made with'
