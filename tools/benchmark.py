@@ -48,8 +48,50 @@ def run_balance(args: argparse.Namespace) -> None:
         )
 
 
+def add_predict(commands: argparse._SubParsersAction) -> None:
+    """``predict``: scene throughput against the model's own batched throughput."""
+    parser = commands.add_parser('predict', help='speed and memory of making maps')
+    parser.add_argument('config', help='config file; weights are random')
+    parser.add_argument('--size', type=int, nargs=2, default=(3660, 3660), help='rows, columns')
+    parser.add_argument('--crop-size', type=int, help='pixels that the model sees (as in training)')
+    parser.add_argument('--batch-size', type=int, default=8, help='windows at once')
+    parser.add_argument('--device', default='cpu', help='cpu, cuda or cuda:N')
+    parser.add_argument('--bf16', action='store_true', help='compute in bfloat16')
+    parser.set_defaults(run=run_predict)
+
+
+def run_predict(args: argparse.Namespace) -> None:
+    """Print both throughputs, their ratio and the peak of memory."""
+    import tempfile
+    from pathlib import Path
+
+    from geoseg_prithvi.engine.launch import load_run_config
+    from geoseg_prithvi.inference import Tiling, build_segmentor
+    from geoseg_prithvi.inference.benchmark import measure
+    from geoseg_prithvi.inference.segmentor import input_spec
+
+    cfg = load_run_config(args.config)
+    frames, bands, crop = input_spec(cfg)
+    crop = args.crop_size or crop
+    segmentor = build_segmentor(cfg, device=args.device, bf16=args.bf16)
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(
+            segmentor,
+            Tiling.of_crop(crop, crop // 16),
+            Path(folder),
+            size=tuple(args.size),
+            num_frames=frames,
+            bands=bands,
+            batch_size=args.batch_size,
+        )
+    print(f'{found.windows} windows of {crop} px, {frames} frames, batches of {args.batch_size}')
+    print(f'model alone  {found.model:9.1f} windows/s')
+    print(f'whole scene  {found.scene:9.1f} windows/s, {found.ratio:.3f} of it')
+    print(f'peak memory  {found.memory:9.0f} MiB')
+
+
 #: A new subject adds a function here and one that measures in `geoseg_prithvi`.
-SUBJECTS = (add_balance,)
+SUBJECTS = (add_balance, add_predict)
 
 
 @report_errors

@@ -25,7 +25,7 @@ from rich.progress import Progress
 from geoseg_prithvi.data.frames import SeasonWindow
 from geoseg_prithvi.engine.launch import load_run_config
 from geoseg_prithvi.errors import ConfigError, report_errors
-from geoseg_prithvi.inference import MapOptions, SceneOptions, Tiling, find_scenes, load_segmentor
+from geoseg_prithvi.inference import MapOptions, SceneOptions, Tiling, build_segmentor, find_scenes
 from geoseg_prithvi.inference.job import Share
 from geoseg_prithvi.inference.maps import make_map
 from geoseg_prithvi.inference.scene import ON_ERROR
@@ -140,9 +140,9 @@ def main() -> None:
     )
     tiling = tiling_of(args, crop)
     zones = [] if args.zones is None else read_zones(args.zones)
-    segmentor = load_segmentor(
+    segmentor = build_segmentor(
         cfg,
-        args.checkpoint,
+        checkpoint=args.checkpoint,
         device=device_of_this_process(args.device),
         tta=args.tta,
         bf16=args.bf16,

@@ -4,7 +4,7 @@ from .inputs import SceneOptions, find_scenes
 from .maps import MapOptions, make_map
 from .predictor import predict_blocks
 from .scene import Scene, SceneGrid
-from .segmentor import Segmentor, load_segmentor
+from .segmentor import Segmentor, build_segmentor
 from .windows import Tiling
 
 __all__ = [
@@ -14,8 +14,8 @@ __all__ = [
     'SceneOptions',
     'Segmentor',
     'Tiling',
+    'build_segmentor',
     'find_scenes',
-    'load_segmentor',
     'make_map',
     'predict_blocks',
 ]

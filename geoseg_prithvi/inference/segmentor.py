@@ -77,17 +77,24 @@ class Segmentor:
         return logits.softmax(dim=1)
 
 
-def load_segmentor(
+def build_segmentor(
     cfg: Config,
-    checkpoint: Path,
     *,
     device: str = 'cpu',
     tta: bool = False,
     bf16: bool = False,
+    checkpoint: Path | None = None,
 ) -> Segmentor:
     """Build the model of a config and load a checkpoint into it.
 
     Class names and colours come from the checkpoint, where training wrote those of the chips.
+
+    Args:
+        cfg: The config.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        tta: Average over the four flips of each window.
+        bf16: Compute in bfloat16.
+        checkpoint: ``None`` leaves the weights random, as for timing.
 
     Raises:
         WeightsNotFoundError: If there is no checkpoint.
@@ -106,13 +113,8 @@ def load_segmentor(
             f'{type(model).__name__} is no segmentor of MMSegmentation (no encode_decode), so it '
             'cannot make maps.'
         )
-    saved = load_checkpoint_file(checkpoint)
-    state = saved.get('state_dict', saved) if isinstance(saved, Mapping) else None
-    if not isinstance(state, Mapping):
-        raise CheckpointMismatchError(f'{checkpoint} holds no state_dict; give a model checkpoint.')
-    load_state(model, state, checkpoint)
-    meta = saved.get('meta', {}) if 'state_dict' in saved else {}
-    legend = legend_of(model.decode_head, meta.get('dataset_meta') or {}, checkpoint)
+    meta = {} if checkpoint is None else load_weights(model, checkpoint)
+    legend = legend_of(model.decode_head, meta, checkpoint)
     try:
         model = model.to(device).eval()
     except (RuntimeError, AssertionError) as error:
@@ -121,6 +123,17 @@ def load_segmentor(
             'GPU that torch.cuda sees.'
         ) from error
     return Segmentor(model, legend, tta=tta, bf16=bf16)
+
+
+def load_weights(model: nn.Module, checkpoint: Path) -> Mapping[str, Any]:
+    """Load a checkpoint, and return what it says of the data that it was trained on."""
+    saved = load_checkpoint_file(checkpoint)
+    state = saved.get('state_dict', saved) if isinstance(saved, Mapping) else None
+    if not isinstance(state, Mapping):
+        raise CheckpointMismatchError(f'{checkpoint} holds no state_dict; give a model checkpoint.')
+    load_state(model, state, checkpoint)
+    meta = saved.get('meta') or {}
+    return (meta.get('dataset_meta') or {}) if 'state_dict' in saved else {}
 
 
 def drop_pretrained(settings: dict[str, Any]) -> None:
@@ -170,7 +183,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], checkpoint: Path) 
     model.load_state_dict(state)
 
 
-def legend_of(head: nn.Module, dataset_meta: Mapping[str, Any], checkpoint: Path) -> Legend:
+def legend_of(head: nn.Module, dataset_meta: Mapping[str, Any], checkpoint: Path | None) -> Legend:
     """Return names and colours of the classes of a model.
 
     Args:

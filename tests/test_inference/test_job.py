@@ -6,7 +6,7 @@ import rasterio
 import torch
 
 from geoseg_prithvi.errors import OutputExistsError, OutputWriteError
-from geoseg_prithvi.inference import MapOptions, SceneOptions, Tiling, find_scenes, load_segmentor
+from geoseg_prithvi.inference import MapOptions, SceneOptions, Tiling, build_segmentor, find_scenes
 from geoseg_prithvi.inference.job import MapJob, Share
 from geoseg_prithvi.inference.maps import make_map
 from geoseg_prithvi.inference.predictor import predict_blocks
@@ -44,7 +44,7 @@ def test_numbers_of_the_parts():
 
 
 def make(stack, tiny_model, out, **options):
-    segmentor = load_segmentor(tiny_model.load(), tiny_model.checkpoint)
+    segmentor = build_segmentor(tiny_model.load(), checkpoint=tiny_model.checkpoint)
     (source,) = find_scenes([stack])
     options = MapOptions(Tiling(12, 9, 2), layers=['entropy'], **options)
     return make_map(source, segmentor, out, SceneOptions(3), options)

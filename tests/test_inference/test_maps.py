@@ -3,6 +3,8 @@
 import csv
 import datetime as dt
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +18,8 @@ from geoseg_prithvi.inference import (
     MapOptions,
     SceneOptions,
     Tiling,
+    build_segmentor,
     find_scenes,
-    load_segmentor,
     make_map,
 )
 from geoseg_prithvi.layout import channel_names
@@ -31,7 +33,7 @@ TAGS = dict(GEOSEG_DATES='2022-04-01,2022-07-02,2022-10-03', GEOSEG_SENSORS='L30
 
 @pytest.fixture
 def segmentor(tiny_model):
-    return load_segmentor(tiny_model.load(), tiny_model.checkpoint)
+    return build_segmentor(tiny_model.load(), checkpoint=tiny_model.checkpoint)
 
 
 def map_of(path, segmentor, out, scene_options=None, **options):
@@ -145,7 +147,7 @@ def test_what_a_model_with_dates_and_places_needs(tmp_path):
         'img_size=16,', "img_size=16, coords_encoding=('time', 'location'),"
     )
     tiny = TinyModel(tmp_path, text)
-    segmentor = load_segmentor(tiny.load(), tiny.checkpoint)
+    segmentor = build_segmentor(tiny.load(), checkpoint=tiny.checkpoint)
     pixels, names = random_pixels((18, 20, 20)), channel_names(3)
     with pytest.raises(SceneError, match=r'a\.tif names no dates, .*--dates'):
         map_of(write_stack(tmp_path / 'a.tif', pixels, names), segmentor, tmp_path / 'm.tif')
@@ -168,3 +170,36 @@ def test_a_damaged_block_leaves_no_map_or_a_hole(tmp_path, segmentor):
     options = SceneOptions(3, on_error='nodata')
     with rasterio.open(map_of(stack, segmentor, tmp_path / 'map.tif', options).map) as raster:
         assert (raster.read(1) < 9).all()  # the other two frames are whole there
+
+
+def peak_memory(work):
+    """Peak of this process's memory in bytes while it does some work."""
+    Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
+    work()
+    status = Path('/proc/self/status').read_text()
+    return int(re.search(r'VmHWM:\s+(\d+) kB', status)[1]) * 1024
+
+
+def test_memory_does_not_grow_with_the_height(tmp_path, segmentor):
+    # Tall enough to fill GDAL's cache of two rows of blocks: 18 x 2 x 256 x 512 px x 2 bytes.
+    profile = dict(tiled=True, blockxsize=256, blockysize=256, compress='zstd', tags=TAGS)
+    tiling = Tiling(16, 16, 0)
+    stacks = {
+        height: write_stack(
+            tmp_path / f'{height}.tif',
+            random_pixels((18, height, 512)),
+            channel_names(3),
+            **profile,
+        )
+        for height in (2048, 4096)
+    }
+    peaks = [
+        peak_memory(
+            lambda stack=stacks[height]: map_of(
+                stack, segmentor, tmp_path / 'map.tif', tiling=tiling, overwrite=True
+            )
+        )
+        for height in (2048, 2048, 4096)  # the first to warm up
+    ]
+    # In memory, what the second scene has more would be 38 MB of pixels and 38 MB of scores.
+    assert peaks[2] < 1.05 * peaks[1]

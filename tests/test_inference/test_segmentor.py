@@ -13,7 +13,7 @@ from geoseg_prithvi.errors import (
     WeightsNotFoundError,
 )
 from geoseg_prithvi.hls import FILL
-from geoseg_prithvi.inference.segmentor import Segmentor, input_spec, load_segmentor
+from geoseg_prithvi.inference.segmentor import Segmentor, build_segmentor, input_spec
 from geoseg_prithvi.lulc import IO_LULC
 
 from .conftest import TINY, TinyModel
@@ -25,7 +25,7 @@ def windows(n=2, side=16, seed=0):
 
 
 def test_probabilities_are_those_of_mmseg(tiny_model):
-    segmentor = load_segmentor(tiny_model.load(), tiny_model.checkpoint)
+    segmentor = build_segmentor(tiny_model.load(), checkpoint=tiny_model.checkpoint)
     pixels = windows()
     pixels[:, :, :4] = FILL
     with torch.no_grad():
@@ -44,13 +44,13 @@ def test_probabilities_are_those_of_mmseg(tiny_model):
 
 
 def test_windows_that_are_no_multiple_of_the_patch(tiny_model):
-    segmentor = load_segmentor(tiny_model.load(), tiny_model.checkpoint)
+    segmentor = build_segmentor(tiny_model.load(), checkpoint=tiny_model.checkpoint)
     assert segmentor(windows(side=13), [{}, {}]).shape == (2, 9, 13, 13)
 
 
 def test_flips_are_averaged_and_undone(tiny_model):
-    plain = load_segmentor(tiny_model.load(), tiny_model.checkpoint)
-    tta = load_segmentor(tiny_model.load(), tiny_model.checkpoint, tta=True)
+    plain = build_segmentor(tiny_model.load(), checkpoint=tiny_model.checkpoint)
+    tta = build_segmentor(tiny_model.load(), checkpoint=tiny_model.checkpoint, tta=True)
     pixels, metas = windows(), [{}, {}]
     with torch.no_grad():
         expected = sum(
@@ -64,8 +64,8 @@ def test_flips_are_averaged_and_undone(tiny_model):
 
 
 def test_bf16_is_close(tiny_model):
-    exact = load_segmentor(tiny_model.load(), tiny_model.checkpoint)
-    half = load_segmentor(tiny_model.load(), tiny_model.checkpoint, bf16=True)
+    exact = build_segmentor(tiny_model.load(), checkpoint=tiny_model.checkpoint)
+    half = build_segmentor(tiny_model.load(), checkpoint=tiny_model.checkpoint, bf16=True)
     with torch.no_grad():
         a, b = exact(windows(), [{}, {}]), half(windows(), [{}, {}])
     assert b.dtype == torch.float32
@@ -74,7 +74,7 @@ def test_bf16_is_close(tiny_model):
 
 
 def test_weights_are_those_of_the_checkpoint(tiny_model):
-    model = load_segmentor(tiny_model.load(), tiny_model.checkpoint).model
+    model = build_segmentor(tiny_model.load(), checkpoint=tiny_model.checkpoint).model
     assert not model.training
     for key, value in model.state_dict().items():
         assert torch.equal(value, tiny_model.state[key]), key
@@ -85,7 +85,7 @@ def test_dates_and_places_reach_the_model(tmp_path):
         'img_size=16,', "img_size=16, coords_encoding=('time', 'location'),"
     )
     tiny = TinyModel(tmp_path, text)
-    segmentor = load_segmentor(tiny.load(), tiny.checkpoint)
+    segmentor = build_segmentor(tiny.load(), checkpoint=tiny.checkpoint)
     for name, parameter in segmentor.model.backbone.named_parameters():
         if 'scale' in name:  # of the embeddings; as learned, near zero at the start
             torch.nn.init.ones_(parameter)
@@ -112,7 +112,7 @@ def test_class_names_come_from_the_checkpoint(tmp_path):
 
 def load_of(folder, meta):
     tiny = TinyModel(folder, meta=meta)
-    return load_segmentor(tiny.load(), tiny.checkpoint)
+    return build_segmentor(tiny.load(), checkpoint=tiny.checkpoint)
 
 
 def test_another_class_count(tmp_path, tiny_model):
@@ -121,7 +121,7 @@ def test_another_class_count(tmp_path, tiny_model):
     with pytest.raises(
         CheckpointMismatchError, match=r'tiny\.pth was trained for 9 classes, but the config has 5'
     ):
-        load_segmentor(cfg, tiny_model.checkpoint)
+        build_segmentor(cfg, checkpoint=tiny_model.checkpoint)
     with pytest.raises(
         CheckpointMismatchError, match='trained for 2 classes, but the config has 9'
     ):
@@ -132,7 +132,7 @@ def test_another_model(tiny_model):
     cfg = tiny_model.load()
     cfg.model.backbone.arch.depth = 2
     with pytest.raises(CheckpointMismatchError, match=r'backbone\.blocks\.1\.\S+ is missing and'):
-        load_segmentor(cfg, tiny_model.checkpoint)
+        build_segmentor(cfg, checkpoint=tiny_model.checkpoint)
 
 
 def test_bad_checkpoints(tmp_path, tiny_model):
@@ -141,22 +141,22 @@ def test_bad_checkpoints(tmp_path, tiny_model):
             return print, ('executed',)
 
     with pytest.raises(WeightsNotFoundError, match=r'none\.pth does not exist'):
-        load_segmentor(tiny_model.load(), tmp_path / 'none.pth')
+        build_segmentor(tiny_model.load(), checkpoint=tmp_path / 'none.pth')
     torch.save(dict(state_dict={}, meta=Evil()), tmp_path / 'evil.pth')
     with pytest.raises(UnsafeCheckpointError, match=r'evil\.pth was not loaded'):
-        load_segmentor(tiny_model.load(), tmp_path / 'evil.pth')
+        build_segmentor(tiny_model.load(), checkpoint=tmp_path / 'evil.pth')
     torch.save([1, 2], tmp_path / 'list.pth')
     with pytest.raises(CheckpointMismatchError, match=r'list\.pth holds no state_dict'):
-        load_segmentor(tiny_model.load(), tmp_path / 'list.pth')
+        build_segmentor(tiny_model.load(), checkpoint=tmp_path / 'list.pth')
 
 
 def test_bad_configs(tiny_model):
     cfg = tiny_model.load()
     with pytest.raises(ConfigError, match='--device cuda:77 cannot be used here'):
-        load_segmentor(cfg, tiny_model.checkpoint, device='cuda:77')
+        build_segmentor(cfg, checkpoint=tiny_model.checkpoint, device='cuda:77')
     cfg.pop('model')
     with pytest.raises(ConfigError, match='no model'):
-        load_segmentor(cfg, tiny_model.checkpoint)
+        build_segmentor(cfg, checkpoint=tiny_model.checkpoint)
 
 
 def test_what_the_model_takes(tiny_model):
