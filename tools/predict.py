@@ -27,10 +27,11 @@ from geoseg_prithvi.engine.launch import load_run_config
 from geoseg_prithvi.errors import ConfigError, report_errors
 from geoseg_prithvi.inference import MapOptions, SceneOptions, Tiling, build_segmentor, find_scenes
 from geoseg_prithvi.inference.job import Share
-from geoseg_prithvi.inference.maps import make_map
+from geoseg_prithvi.inference.maps import make_map, wait_for_maps
+from geoseg_prithvi.inference.mosaic import MODES, make_mosaic
 from geoseg_prithvi.inference.scene import ON_ERROR
 from geoseg_prithvi.inference.segmentor import file_sha256, input_spec
-from geoseg_prithvi.inference.writer import LAYERS
+from geoseg_prithvi.inference.writer import LAYERS, MapFiles
 from geoseg_prithvi.inference.zones import read_zones
 
 
@@ -94,6 +95,9 @@ def parse_args() -> argparse.Namespace:
     out.add_argument(
         '--zones', type=Path, help='GeoPackage or GeoJSON: write hectares of each class in each'
     )
+    out.add_argument(
+        '--mosaic', choices=MODES, help='join the maps of several scenes to OUT/mosaic.tif'
+    )
     return parser.parse_args()
 
 
@@ -147,8 +151,13 @@ def main() -> None:
         tta=args.tta,
         bf16=args.bf16,
     )
-    single = len(scenes) == 1 and args.out.suffix.lower() in ('.tif', '.tiff')
-    share = share_of_this_process()
+    single = args.out.suffix.lower() in ('.tif', '.tiff')
+    if single and (len(scenes) > 1 or args.mosaic):
+        raise ConfigError(
+            f'{len(scenes)} scenes do not fit into {args.out}; name a folder for their maps.'
+        )
+    maps = {scene.name: args.out if single else args.out / f'{scene.name}.tif' for scene in scenes}
+    process = share = share_of_this_process()
     keep_same = len(scenes) > 1 or share.world > 1
     if len(scenes) >= share.world:  # each process makes whole maps
         scenes, share = scenes[share.rank :: share.world], Share()
@@ -171,23 +180,36 @@ def main() -> None:
     )
     console = Console()
     for scene in scenes:
-        path = args.out if single else args.out / f'{scene.name}.tif'
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task(scene.name, total=1.0)
             files = make_map(
                 scene,
                 segmentor,
-                path,
+                maps[scene.name],
                 scene_options,
                 options,
                 lambda share, p=progress, t=task: p.update(t, completed=share),
             )
-        if share.rank > 0:  # the first of them writes the map
-            continue
-        console.print(f'map      {files.map}', soft_wrap=True)
-        for file in files.beside[1:]:
-            if file.exists():
-                console.print(f'         {file}', soft_wrap=True)
+        if share.rank == 0:  # it writes the map
+            show(console, files)
+    if args.mosaic and process.rank == 0:
+        wait_for_maps(list(maps.values()), options.tags)
+        mosaic = make_mosaic(
+            list(maps.values()),
+            args.out / 'mosaic.tif',
+            mode=args.mosaic,
+            area=args.area,
+            overwrite=args.overwrite,
+        )
+        show(console, mosaic)
+
+
+def show(console: Console, files: MapFiles) -> None:
+    """Tell the user which files there are."""
+    console.print(f'map      {files.map}', soft_wrap=True)
+    for file in files.beside[1:]:
+        if file.exists():
+            console.print(f'         {file}', soft_wrap=True)
 
 
 if __name__ == '__main__':

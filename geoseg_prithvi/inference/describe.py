@@ -19,7 +19,7 @@ from ..lulc import IGNORE, Legend
 from ..visualization.composites import colorize
 from ..visualization.panel import legend_patches
 from .scene import WGS84, Scene, SceneGrid
-from .writer import MapFiles
+from .writer import SCALE, MapFiles
 
 #: Longest side of the picture's map in pixels.
 PICTURE_SIDE = 1600
@@ -121,26 +121,41 @@ def footprint(grid: SceneGrid) -> tuple[dict[str, Any], list[float]]:
     return outline, [float(west), float(south), float(east), float(north)]
 
 
-def draw_map(map_path: Path, picture: Path, legend: Legend, title: str) -> None:
-    """Draw a map over the legend of its classes, with their shares."""
-    with rasterio.open(map_path) as raster:
-        shrink = max(1.0, max(raster.height, raster.width) / PICTURE_SIDE)
-        shape = (max(1, round(raster.height / shrink)), max(1, round(raster.width / shrink)))
-        classes = raster.read(1, out_shape=shape, resampling=Resampling.nearest)
+def draw_map(
+    map_path: Path, picture: Path, legend: Legend, title: str, confidence: Path | None = None
+) -> None:
+    """Draw a map beside the legend of its classes with their shares, and its confidence if given.
+
+    Args:
+        map_path: The map.
+        picture: The PNG to write.
+        legend: Its classes.
+        title: Above the map.
+        confidence: ``map_confidence.tif``, whose first band is the confidence.
+    """
+    classes = _shrunk(map_path)
     counts = np.bincount(classes.ravel(), minlength=256)[: len(legend)]
     total = max(int(counts.sum()), 1)
     labels = [
         f'{name}  {count / total:.1%}' for name, count in zip(legend.names, counts, strict=True)
     ]
-    height = 6 * min(max(shape[0] / shape[1], 0.5), 2)
-    figure = Figure(figsize=(8.4, height + 0.4), layout='constrained', dpi=150)
+    panels = 1 + (confidence is not None)
+    height = 6 * min(max(classes.shape[0] / classes.shape[1], 0.5), 2)
+    figure = Figure(figsize=(6 * panels + 2.4, height + 0.4), layout='constrained', dpi=150)
     canvas = FigureCanvasAgg(figure)
-    axis = figure.subplots()
-    axis.imshow(colorize(classes, legend.colors), interpolation='nearest')
-    axis.set_xticks([])
-    axis.set_yticks([])
-    axis.spines[:].set_color('0.6')
-    axis.set_title(title, fontsize=10)
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    axes[0].imshow(colorize(classes, legend.colors), interpolation='nearest')
+    axes[0].set_title(title, fontsize=10)
+    if confidence is not None:
+        values = _shrunk(confidence).astype(np.float32)
+        values[values == IGNORE] = np.nan
+        drawn = axes[1].imshow(values / SCALE, vmin=0, vmax=1, interpolation='nearest')
+        axes[1].set_title('confidence: probability of the class', fontsize=10)
+        figure.colorbar(drawn, ax=axes[1], orientation='horizontal', aspect=40, pad=0.02)
+    for axis in axes:
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.spines[:].set_color('0.6')
     figure.legend(
         handles=legend_patches(labels, legend.colors),
         loc='outside right upper',
@@ -150,3 +165,11 @@ def draw_map(map_path: Path, picture: Path, legend: Legend, title: str) -> None:
     )
     # Without the name of the library and its version, so that equal maps give equal pictures.
     canvas.print_png(picture, metadata={'Software': None})
+
+
+def _shrunk(path: Path) -> np.ndarray:
+    """Read the first band, its longest side shrunk to :data:`PICTURE_SIDE`."""
+    with rasterio.open(path) as raster:
+        shrink = max(1.0, max(raster.height, raster.width) / PICTURE_SIDE)
+        shape = (max(1, round(raster.height / shrink)), max(1, round(raster.width / shrink)))
+        return raster.read(1, out_shape=shape, resampling=Resampling.nearest)

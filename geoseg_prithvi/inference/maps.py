@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from .area import write_area
 from .blend import Block
 from .describe import draw_map, scene_tags, stac_item
 from .inputs import SceneInput, SceneOptions
-from .job import MapJob, Share
+from .job import POLL, MapJob, Share
 from .overlap import BackgroundWriter
 from .predictor import predict_blocks
 from .scene import Scene
@@ -200,7 +201,9 @@ def _finish(
         if options.zones:
             write_zones(work / files.zones.name, work / files.map.name, options.zones, legend)
         days = ', '.join(day.isoformat() for day in scene.dates)
-        draw_map(work / files.map.name, work / files.picture.name, legend, f'{name}   {days}')
+        confidence = work / files.confidence.name if 'confidence' in options.layers else None
+        title = f'{name}   {days}'
+        draw_map(work / files.map.name, work / files.picture.name, legend, title, confidence)
         if scene.dates:  # a STAC item must have one
             present = [file for file in files.beside if (work / file.name).exists()]
             item = stac_item(files, grid, legend, scene.dates, tags, present)
@@ -244,3 +247,9 @@ def check_needs(scene: Scene, segmentor: Segmentor) -> None:
             f'{scene.name} has no coordinate system, but this model needs to know its place; '
             'assign one, e.g. with gdal_edit.py -a_srs EPSG:32610.'
         )
+
+
+def wait_for_maps(maps: Sequence[Path], tags: dict[str, str]) -> None:
+    """Wait until maps of this model are there that other processes make."""
+    while not all(path.is_file() and has_tags(path, tags) for path in maps):
+        time.sleep(POLL)

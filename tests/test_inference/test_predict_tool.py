@@ -54,9 +54,11 @@ def test_several_scenes_go_to_a_folder(tmp_path, tiny_model, granules):
     stack = write_stack(tmp_path / 'stack.tif', random_pixels((18, 20, 30)))
     (tmp_path / 'list.txt').write_text(f'{granules}\nstack.tif\n')
     args = (tiny_model.config, tiny_model.checkpoint, tmp_path / 'list.txt', tmp_path / 'maps')
-    done = predict(*args, '--layout', 'time-major', '--stride', 14, '--halo', 1)
+    done = predict(*args, '--layout', 'time-major', '--halo', 1, '--mosaic', 'first')
     assert done.returncode == 0, done.stderr
-    assert sorted(p.name for p in (tmp_path / 'maps').glob('*.tif')) == ['10SEG.tif', 'stack.tif']
+    found = sorted(p.name for p in (tmp_path / 'maps').glob('*.tif'))
+    assert found == ['10SEG.tif', 'mosaic.tif', 'stack.tif']
+    assert rasterio.open(tmp_path / 'maps' / 'mosaic.tif').shape == (40, 40)
     assert rasterio.open(tmp_path / 'maps' / 'stack.tif').shape == rasterio.open(stack).shape
 
 
