@@ -138,9 +138,12 @@ def test_search_reads_every_page(world, files, tmp_path):
     items = world_items(world, files.url)
     template = next(i for i in items if i['id'].startswith('HLS.S30.T10SEG'))
     many = [
-        template
+        json.loads(
+            json.dumps(template).replace(
+                template['id'], f'HLS.S30.T10SEG.2022{day:03}T{hour:02}0000.v2.0'
+            )
+        )
         | dict(
-            id=f'HLS.S30.T10SEG.2022{day:03}T{hour:02}0000.v2.0',
             properties=dict(datetime=f'2022-06-01T{hour:02}:00:00Z'),
         )
         for day in range(1, 26)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import multiprocessing
 import resource
 import threading
 import time
@@ -417,3 +418,25 @@ def test_silent_server_is_given_up(server, monkeypatch, tmp_path):
     client = HttpClient(Access(), backoff=0.001)
     with pytest.raises(NetworkError, match=r'cannot be reached'):
         fetch(RemoteFile(f'{server.url}/0.tif', tmp_path / 'x.tif', client), lambda _: None)
+
+
+def test_killed_at_any_moment_goes_on(server, folder, tmp_path):
+    """SIGKILL after some bytes, again and again; the last run ends with the right files."""
+    client = HttpClient(Access(), backoff=0.01)
+    files = [
+        RemoteFile(f'{server.url}/{n}.tif', tmp_path / f'{n}.tif', client, SIZE) for n in range(4)
+    ]
+    fork = multiprocessing.get_context('fork')
+    delays = np.random.default_rng(0).uniform(0.005, 0.06, 8)
+    for delay in delays:
+        process = fork.Process(target=fetch_all, args=(files, 2, Console(quiet=True)))
+        process.start()
+        time.sleep(delay)
+        process.kill()
+        process.join()
+        for file in files:  # whole or not there
+            assert not file.path.exists() or file.path.stat().st_size == SIZE
+    fetch_all(files, 2, Console(quiet=True))
+    for n, file in enumerate(files):
+        assert file.path.read_bytes() == (folder / f'{n}.tif').read_bytes()
+        assert not file.part.exists()

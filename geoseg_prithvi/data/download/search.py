@@ -7,6 +7,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from pystac import STACError
@@ -217,9 +218,13 @@ def _asset(document: Mapping[str, Any]) -> Asset:
 
 
 def _candidate(item: Mapping[str, Any]) -> Candidate | None:
-    """Return the granule of an item; ``None`` if it lacks one of the seven files."""
+    """Return the granule of an item; ``None`` if it lacks a file or is no HLS V2.0."""
+    if 'Fmask' not in item['assets']:
+        return None
     try:
-        granule, _ = GranuleId.parse(item['id'])
+        # The name of the file and not of the item, which a catalogue may write in its own way.
+        name = urlsplit(item['assets']['Fmask']['href']).path.rpartition('/')[2]
+        granule, _ = GranuleId.parse(name)
     except GranuleError:
         return None
     bands = {band: SENSOR_BANDS[granule.sensor][band] for band in BANDS} | {'Fmask': 'Fmask'}
