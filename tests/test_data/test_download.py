@@ -6,14 +6,17 @@ import json
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from rich.console import Console
 
 pytest.importorskip('pystac_client')
 pytest.importorskip('rustac')
 
 from geoseg_prithvi.data.download import clarity
+from geoseg_prithvi.data.download.access import Access
 from geoseg_prithvi.data.download.area import Area, tile_square
 from geoseg_prithvi.data.download.cache import QueryCache
+from geoseg_prithvi.data.download.http import HttpClient
 from geoseg_prithvi.data.download.plan import (
     CACHE_NAME,
     Request,
@@ -21,7 +24,7 @@ from geoseg_prithvi.data.download.plan import (
     make_plan,
     print_plan,
 )
-from geoseg_prithvi.data.download.search import Catalogue
+from geoseg_prithvi.data.download.search import Asset, Catalogue
 from geoseg_prithvi.data.download.sources import Source
 from geoseg_prithvi.data.frames import SeasonWindow, equal_windows
 from geoseg_prithvi.data.granules import find_granules
@@ -187,6 +190,49 @@ def test_probe_reads_parts_of_fmask_only(api, files, tmp_path):
     assert files.asked
     assert {name.split('.')[-2] for name, *_ in files.asked if 'HLS' in name} == {'Fmask'}
     assert all(wanted is not None for _, wanted, _ in files.asked)
+
+
+def test_probe_of_a_full_tile_reads_little(files, tmp_path):
+    """Only headers and one overview of a cloud-optimised Fmask of 2400 x 2400 pixels."""
+    rng = np.random.default_rng(0)
+    fmask = rng.choice([64, 66, 72, 96], (600, 600)).astype(np.uint8).repeat(4, 0).repeat(4, 1)
+    fmask ^= rng.choice([0, 128], fmask.shape).astype(np.uint8)  # hard to compress
+    _, left, top = tile_square('10SEG')
+    plain = tmp_path / 'plain.tif'
+    profile = dict(driver='GTiff', dtype='uint8', count=1, height=2400, width=2400, nodata=255)
+    where = dict(crs='EPSG:32610', transform=rasterio.Affine(30, 0, left, 0, -30, top))
+    with rasterio.open(plain, 'w', **profile, **where) as dataset:
+        dataset.write(fmask, 1)
+    cog = files.folder / 'cog.tif'
+    rasterio.shutil.copy(
+        plain, cog, driver='COG', compress='deflate', blocksize=256, overview_resampling='nearest'
+    )
+    asset = Asset(f'{files.url}/cog.tif')
+    granule, _ = GranuleId.parse('HLS.S30.T10SEG.2022123T190919.v2.0')
+    candidate = clarity.Candidate(granule, dict(Fmask=asset), None)
+    client, cache = HttpClient(Access()), QueryCache(tmp_path / 'q', 1)
+    seen = clarity.look(candidate, Area.from_tiles(['10SEG']), client, cache)
+    assert seen.size == 256 * 256
+    assert abs(seen.mean() - fmask_clear(fmask).mean()) < 0.01
+    spans = [wanted.removeprefix('bytes=').split('-') for _, wanted, _ in files.asked]
+    asked = sum(int(last) - int(first) + 1 for first, last in spans)
+    assert asked < 0.2 * cog.stat().st_size
+    again = clarity.look(candidate, Area.from_tiles(['10SEG']), None, cache)
+    assert np.array_equal(again, seen)
+
+
+def test_damaged_fmask_is_ranked_by_the_stated_cover(files, tmp_path, caplog):
+    (files.folder / 'bad.tif').write_bytes(b'II*\0' + b'no tiff' * 100)
+    asset = Asset(f'{files.url}/bad.tif')
+    granule, _ = GranuleId.parse('HLS.S30.T10SEG.2022123T190919.v2.0')
+    candidate = clarity.Candidate(granule, dict(Fmask=asset), 0.25)
+    client, cache = HttpClient(Access()), QueryCache(tmp_path / 'q', 1)
+    area = Area.from_tiles(['10SEG'])
+    seen = clarity.look_at_all([candidate], area, client, cache, 2)
+    assert seen == {}
+    assert f'The Fmask of {granule} cannot be read' in caplog.text
+    choice = clarity.pick('10SEG', SeasonWindow((1, 1), (12, 31)), [candidate], seen, 3)
+    assert (choice.clear, choice.measured) == (0.75, False)
 
 
 def test_probe_0_goes_by_the_stated_cover(api, files, tmp_path):

@@ -1,6 +1,8 @@
 """Areas, and the tiles that show them."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from rasterio.transform import from_origin
 
 pytest.importorskip('mgrs')
 
+import geoseg_prithvi
 from geoseg_prithvi.data.download.area import Area, tile_core, tile_square
 from geoseg_prithvi.data.synthetic import DEFAULT_TILES, tile_origin
 from geoseg_prithvi.errors import ConfigError, DataNotFoundError
@@ -140,3 +143,13 @@ def test_bad_files(tmp_path):
         bad.write_text(content)
         with pytest.raises(ConfigError, match=message):
             Area.from_file(bad)
+
+
+def test_network_libraries_are_imported_nowhere_else():
+    root = Path(geoseg_prithvi.__file__).parent
+    names = 'earthaccess|mgrs|planetary_computer|pystac|pystac_client|requests|urllib3'
+    pattern = re.compile(rf'^\s*(?:import|from) (?:{names})\b', re.MULTILINE)
+    users = {p.parent.name for p in root.rglob('*.py') if pattern.search(p.read_text())}
+    assert users == {'download'}
+    heavy = re.compile(r'^\s*(?:import|from) (?:torch|mm\w+)\b', re.MULTILINE)
+    assert not [p for p in (root / 'data').rglob('*.py') if heavy.search(p.read_text())]

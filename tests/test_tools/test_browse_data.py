@@ -79,6 +79,7 @@ def test_sample_is_even_over_the_splits_and_seeded(chip_folder):
 
 
 def test_the_tool_writes_all(chip_folder, tmp_path, monkeypatch, capsys):
+    pytest.importorskip('pyogrio')
     code, text, _ = run(monkeypatch, capsys, chip_folder, '--out', tmp_path, '--num', 5)
     assert code == 0
     assert '9 (train 5, val 2, test 2)' in text

@@ -78,10 +78,21 @@ def look(candidate: Candidate, area: Area, client: HttpClient, cache: QueryCache
     if known is not None:
         bits = np.frombuffer(base64.b64decode(known['bits']), np.uint8)
         return np.unpackbits(bits, count=known['count']).astype(bool)
+    href = candidate.assets['Fmask'].href
+    name = f'/{candidate.id}.Fmask.tif'
+    # Before GDAL comes in, so that a refusal is told as such and not as a damaged file.
+    remote = RangeFile(client, href)
+
+    def opener(path: str, mode: str = 'rb') -> RangeFile:
+        if path != name:  # sidecar files
+            raise FileNotFoundError(path)
+        return RangeFile(client, href) if remote.closed else remote
+
     try:
         with (
-            RangeFile(client, candidate.assets['Fmask'].href) as remote,
-            rasterio.open(remote) as dataset,
+            remote,
+            rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN='EMPTY_DIR', GDAL_PAM_ENABLED=False),
+            rasterio.open(name, opener=opener) as dataset,
         ):
             clear = _sample(dataset, area)
     except RasterioError as error:
