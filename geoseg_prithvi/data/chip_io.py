@@ -19,7 +19,7 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 from rasterio.transform import Affine
 
-from ..errors import ChipError, DataNotFoundError
+from ..errors import ChipError, DataNotFoundError, LayoutError
 from ..hls import BANDS, FILL
 from ..layout import channel_names, channel_order
 from ..lulc import IGNORE, IO_LULC, Legend
@@ -137,7 +137,7 @@ def write_label(
         content = bytes(memory.getbuffer())
     # The sidecar first: once the map is there, its names are too.
     path = Path(path)
-    write_bytes(path.with_name(f'{path.name}.aux.xml'), _category_names(legend).encode())
+    write_bytes(path.with_name(f'{path.name}.aux.xml'), category_names(legend).encode())
     write_bytes(path, content)
 
 
@@ -167,9 +167,13 @@ def read_chip(
     with _quick_env():
         try:
             with rasterio.open(path) as dataset:
-                order = channel_order(
-                    dataset.descriptions, num_frames, bands, source=path, layout=layout
-                )
+                try:
+                    order = channel_order(
+                        dataset.descriptions, num_frames, bands, source=path, layout=layout
+                    )
+                except LayoutError:
+                    dataset.read()  # a file cut within its header has lost its names: say that
+                    raise
                 _check_dtype(dataset, 'int16', path)
                 if order == list(range(dataset.count)):
                     return dataset.read()
@@ -228,7 +232,8 @@ def _blocks(height: int, width: int) -> dict[str, object]:
     return dict(blockysize=height)
 
 
-def _category_names(legend: Legend) -> str:
+def category_names(legend: Legend) -> str:
+    """Return the sidecar in which GDAL and QGIS look for the class names of a map."""
     names = ''.join(f'      <Category>{escape(name)}</Category>\n' for name in legend.names)
     return (
         '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'

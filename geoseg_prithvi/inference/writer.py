@@ -26,6 +26,7 @@ from rasterio._err import CPLE_BaseError  # what copy() raises; rasterio.errors 
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
+from ..data.chip_io import category_names
 from ..errors import OutputExistsError, OutputWriteError, SceneError
 from ..lulc import IGNORE, Legend
 from .blend import Block
@@ -264,17 +265,6 @@ def layer_values(block: Block, layers: Sequence[str]) -> np.ndarray:
         value.mul(SCALE).round_().masked_fill_(~block.seen, IGNORE).byte().cpu() for value in values
     ]
     return np.concatenate([value.numpy() for value in stored])
-
-
-def category_names(legend: Legend) -> str:
-    """Return GDAL's sidecar with the class names."""
-    from xml.sax.saxutils import escape
-
-    names = ''.join(f'      <Category>{escape(name)}</Category>\n' for name in legend.names)
-    return (
-        '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
-        f'{names}    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n'
-    )
 
 
 def read_legend(path: Path) -> Legend:

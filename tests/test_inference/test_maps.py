@@ -183,7 +183,7 @@ def peak_memory(work):
 def test_memory_does_not_grow_with_the_height(tmp_path, segmentor):
     # Tall enough to fill GDAL's cache of two rows of blocks: 18 x 2 x 256 x 512 px x 2 bytes.
     profile = dict(tiled=True, blockxsize=256, blockysize=256, compress='zstd', tags=TAGS)
-    tiling = Tiling(16, 16, 0)
+    tiling = Tiling(32, 32, 0)
     stacks = {
         height: write_stack(
             tmp_path / f'{height}.tif',

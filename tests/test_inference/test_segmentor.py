@@ -1,8 +1,11 @@
 """Models from config and checkpoint: strictly loaded, asked as MMSegmentation asks them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
@@ -18,6 +21,8 @@ from geoseg_prithvi.lulc import IO_LULC
 
 from .conftest import TINY, TinyModel
 from .scenes import random_pixels
+
+ROOT = Path(__file__).parents[2]
 
 
 def windows(n=2, side=16, seed=0):
@@ -190,3 +195,24 @@ def test_one_channel_against_its_threshold():
     share = torch.tensor([0.1, 0.29, 0.31, 0.9])
     scores = Segmentor(OneChannel(), legend)(share.logit().view(1, 1, 2, 2), [{}])
     assert scores.argmax(1).flatten().tolist() == [0, 0, 1, 1]
+
+
+def test_a_stock_unet_with_two_heads():
+    """Any segmentor of MMSegmentation serves, on the folded channels."""
+    cfg = Config.fromfile(ROOT / 'configs' / 'demo' / 'prithvi_lulc.py')
+    head = dict(
+        type='FCNHead', in_channels=4, channels=4, num_convs=1, num_classes=9, in_index=4,
+        loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
+    )  # fmt: skip
+    cfg.model = dict(
+        type='EncoderDecoder',
+        data_preprocessor=dict(type='HLSDataPreprocessor', num_frames=3),
+        backbone=dict(type='UNet', in_channels=18, base_channels=4),
+        decode_head=head,
+        auxiliary_head={**head, 'in_channels': 8, 'in_index': 3},
+        test_cfg=dict(mode='whole'),
+    )
+    assert input_spec(cfg)[:1] == (3,)
+    found = build_segmentor(cfg)(windows(side=32), [{}, {}])
+    assert found.shape == (2, 9, 32, 32)
+    np.testing.assert_allclose(found.detach().sum(1), 1, rtol=1e-5)
