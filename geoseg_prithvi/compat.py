@@ -11,6 +11,7 @@ import contextlib
 import importlib.machinery
 import importlib.util
 import io
+import json
 import os
 import pickle
 import sys
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from .errors import (
@@ -134,7 +135,8 @@ def load_checkpoint_file(
         mmap: Map the file instead of reading it, so that a large state dict is not held twice.
 
     Returns:
-        What was saved: tensors, plain containers, numbers, numpy arrays, mmengine's log history.
+        What was saved: tensors, plain containers, numbers, numpy arrays, mmengine's log history;
+        ``state_dict`` and ``meta`` of a published model.
 
     Raises:
         WeightsNotFoundError: If there is no such file.
@@ -149,7 +151,7 @@ def load_checkpoint_file(
         )
     try:
         if path.suffix == '.safetensors':
-            return load_file(path, device=str(map_location or 'cpu'))
+            return _load_safetensors(path, str(map_location or 'cpu'))
         with torch.serialization.safe_globals(_safe_globals()):
             return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except (pickle.UnpicklingError, UnsafeCheckpointError) as error:
@@ -165,6 +167,14 @@ def load_checkpoint_file(
             f'{path} is no whole checkpoint ({reason}); copy or download it again, or use an '
             'earlier one.'
         ) from error
+
+
+def _load_safetensors(path: Path, device: str) -> Any:
+    state = load_file(path, device=device)
+    with safe_open(path, 'pt') as file:
+        header = file.metadata() or {}
+    # A published model (tools/publish_model.py) tells of its classes as a training checkpoint does.
+    return dict(state_dict=state, meta=json.loads(header['meta'])) if 'meta' in header else state
 
 
 def prepare_devices(cfg: Config) -> None:

@@ -12,7 +12,7 @@ from ..errors import ConfigError, DataNotFoundError
 
 
 def load_run_config(
-    config: str,
+    config: str | Config,
     *,
     work_dir: str | None = None,
     options: dict[str, Any] | None = None,
@@ -21,7 +21,7 @@ def load_run_config(
     """Read a config and settle its work dir (option, else config, else ``work_dirs/<name>``).
 
     Args:
-        config: Path of the config file.
+        config: Path of the config file, or the config of a published model.
         work_dir: Where logs and checkpoints go.
         options: Dotted keys that replace values of the file.
         launcher: ``none``, ``pytorch``, ``slurm`` or ``mpi``.
@@ -33,14 +33,14 @@ def load_run_config(
         DataNotFoundError: If there is no such file.
         ConfigError: If the file cannot be read as a config, or an option does not fit it.
     """
-    path = Path(config)
-    if not path.is_file():
+    path = Path(config.filename if isinstance(config, Config) else config)
+    if not isinstance(config, Config) and not path.is_file():
         raise DataNotFoundError(f'The config {config} does not exist; see configs/ for those here.')
     try:
-        cfg = Config.fromfile(config)
+        cfg = config if isinstance(config, Config) else Config.fromfile(config)
         cfg.merge_from_dict(options or {})
     except (SyntaxError, TypeError, KeyError, AttributeError, OSError) as error:
-        raise ConfigError(f'{config} cannot be used: {error}.') from error
+        raise ConfigError(f'{path} cannot be used: {error}.') from error
     cfg.launcher = launcher
     if work_dir is not None:
         cfg.work_dir = work_dir

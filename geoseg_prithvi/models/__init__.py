@@ -8,6 +8,7 @@ from .losses import MultiClassDiceLoss, SoftmaxFocalLoss
 from .necks import ConvTransformerTokensToEmbeddingNeck, ProgressiveUpsample, TemporalFuse
 from .prithvi_mae import PrithviMAE, load_mae_weights
 from .prithvi_vit import PrithviViT
+from .published import is_published, read_published, write_published
 from .timm_vit import TimmViT, load_timm_weights
 from .variants import VARIANTS, Variant, get_variant
 from .weights import LoadReport, load_prithvi_weights
@@ -28,9 +29,12 @@ __all__ = [
     'Variant',
     'fetch_checkpoint',
     'get_variant',
+    'is_published',
     'load_hls_foundation',
     'load_mae_weights',
     'load_prithvi_weights',
     'load_timm_weights',
     'read_normalization',
+    'read_published',
+    'write_published',
 ]

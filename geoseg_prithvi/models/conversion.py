@@ -51,6 +51,9 @@ def load_hls_foundation(
     report.source = name
     report.loaded = [f'backbone.{key}' for key in report.loaded] + sorted(rest)
     report.dropped = []
-    meta = checkpoint.get('meta') or {}
-    names = {'CLASSES': 'classes', 'PALETTE': 'palette'}
-    return report, {new: meta[old] for old, new in names.items() if meta.get(old) is not None}
+    theirs, ours = checkpoint.get('meta') or {}, {}
+    if theirs.get('CLASSES') is not None:
+        ours['classes'] = tuple(str(name) for name in theirs['CLASSES'])  # numbers, for floods
+    if theirs.get('PALETTE') is not None:
+        ours['palette'] = theirs['PALETTE']
+    return report, ours
