@@ -109,7 +109,9 @@ def test_missing_and_truncated_files_are_named(tmp_path, training_checkpoint):
     for length in range(0, len(data), len(data) // 40):
         training_checkpoint.write_bytes(data[:length])
         for mmap in (False, True):
-            with pytest.raises(CheckpointMismatchError, match=r'iter_3\.pth is no whole checkpoint'):
+            with pytest.raises(
+                CheckpointMismatchError, match=r'iter_3\.pth is no whole checkpoint'
+            ):
                 load_checkpoint_file(training_checkpoint, mmap=mmap)
     broken = tmp_path / 'broken.safetensors'
     broken.write_bytes(b'\x08\0\0\0\0\0\0\0{"a":')
