@@ -175,7 +175,8 @@ def main() -> None:
             'GEOSEG_CHECKPOINT': args.checkpoint.name,
             'GEOSEG_CHECKPOINT_SHA256': file_sha256(args.checkpoint),
             'GEOSEG_WINDOWS': f'crop {tiling.box}, halo {tiling.halo}, stride {tiling.stride}'
-            + (', 4 flips' if args.tta else ''),
+            + (', 4 flips' if args.tta else '')
+            + (', bf16' if args.bf16 else ''),
         },
     )
     console = Console()

@@ -16,6 +16,7 @@ from rasterio.transform import xy
 from rasterio.warp import transform_geom
 
 from ..lulc import IGNORE, Legend
+from ..version import __version__
 from ..visualization.composites import colorize
 from ..visualization.panel import legend_patches
 from .scene import WGS84, Scene, SceneGrid
@@ -26,6 +27,7 @@ PICTURE_SIDE = 1600
 STAC_EXTENSIONS = (
     'https://stac-extensions.github.io/projection/v2.0.0/schema.json',
     'https://stac-extensions.github.io/classification/v2.0.0/schema.json',
+    'https://stac-extensions.github.io/processing/v1.2.0/schema.json',
 )
 COG_TYPE = 'image/tiff; application=geotiff; profile=cloud-optimized'
 
@@ -62,7 +64,12 @@ def stac_item(
         'datetime': None,
         'proj:shape': [grid.height, grid.width],
         'proj:transform': list(grid.transform[:6]),
-        **{key.lower().replace('geoseg_', 'geoseg:'): value for key, value in tags.items()},
+        'processing:software': {'geoseg_prithvi': __version__},
+        **{
+            key.lower().replace('geoseg_', 'geoseg:'): value
+            for key, value in tags.items()
+            if key.startswith('GEOSEG_')
+        },
     }
     if dates:
         properties['start_datetime'] = f'{min(dates).isoformat()}T00:00:00Z'
