@@ -4,6 +4,8 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 DEMO := data/demo
 DEMO_WORK := work_dirs/demo
+# Two test processes with a thread each are faster than one with two.
+test-onedl test-openmmlab: export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-onedl test-openmmlab lint format docs clean
@@ -33,10 +35,10 @@ demo: install  ## synthetic granules -> chips -> training -> test -> land-cover 
 test: test-onedl test-openmmlab  ## the test suite, on both MMSegmentation stacks
 
 test-onedl: install
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 test-openmmlab: .venv-openmmlab/.installed
-	.venv-openmmlab/bin/python -m pytest tests/test_compat.py tests/test_imports.py \
+	.venv-openmmlab/bin/python -m pytest -n 2 tests/test_compat.py tests/test_imports.py \
 		tests/test_tools/test_train.py -k "not full_size and not two_cpu and not killed"
 
 lint: install  ## ruff and codespell
