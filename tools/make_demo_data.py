@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--scene', default='10SDJ', help="MGRS tile kept apart, '' for none")
     parser.add_argument('--years', nargs='+', type=int, default=[2022], help='calendar years')
     parser.add_argument('--dates', type=int, default=9, help='acquisitions a tile and year')
-    parser.add_argument('--size', type=int, default=384, help='pixels along a tile, up to 3660')
+    parser.add_argument('--size', type=int, default=512, help='pixels along a tile, up to 3660')
     parser.add_argument('--seed', type=int, default=0, help='another seed is another world')
     parser.add_argument(
         '--preview', type=Path, metavar='PNG', help='also draw the first tile: dates and label'

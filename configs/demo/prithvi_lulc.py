@@ -14,11 +14,11 @@ model = dict(
     ],
     decode_head=dict(in_channels=32, channels=32),
 )
-max_iters = 600
+max_iters = 800
 train_dataloader = dict(batch_size=16, num_workers=1, dataset=dict(data_root=data_root))
 val_dataloader = dict(batch_size=32, num_workers=1, dataset=dict(data_root=data_root))
 test_dataloader = dict(batch_size=32, num_workers=1, dataset=dict(data_root=data_root))
-optim_wrapper = dict(optimizer=dict(lr=1e-3), paramwise_cfg=dict(layer_decay_rate=1.0))
+optim_wrapper = dict(optimizer=dict(lr=2e-3), paramwise_cfg=dict(layer_decay_rate=1.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type='CosineAnnealingLR', by_epoch=False, begin=50, end=max_iters, eta_min=0.0),

@@ -174,7 +174,7 @@ class Ground:
         relief: Elevation in km, 30 m.
         slope: Rise to the east and to the north, ``(2, h, w)``, 30 m.
         soil: Soil brightness and redness, ``(2, h, w)``, 30 m.
-        vary: Within-class variation of vigour and brightness, ``(2, h, w)``, 30 m.
+        vary: Within-class variation of gaps, shade and litter, ``(3, h, w)``, 30 m.
     """
 
     label: np.ndarray
@@ -229,7 +229,7 @@ def _farms(block: Block, seed: int) -> tuple[np.ndarray, ...]:
         nearest[window] = np.where(closer, np.int32(len(farms)), nearest[window])
         off_x[window] = np.where(closer, px, off_x[window])
         off_y[window] = np.where(closer, py, off_y[window])
-        farms.append((np.pi * u[0], 220 + 380 * u[1], 120 + 230 * u[2], x, y))
+        farms.append((np.pi * u[0], 300 + 500 * u[1], 200 + 250 * u[2], x, y))
     angle, long, short, x, y = (np.array(column) for column in zip(*farms, strict=True))
     cos, sin = np.cos(angle).astype(np.float32)[nearest], np.sin(angle).astype(np.float32)[nearest]
     long, short = long.astype(np.float32)[nearest], short.astype(np.float32)[nearest]
@@ -270,8 +270,8 @@ class _Canvas:
 def _towns(block: Block, seed: int, canvas: _Canvas, plain: np.ndarray) -> None:
     """Build towns on the plain: streets, roofs, yards, parks."""
     ragged = noise(block, 350, seed, 'suburb', octaves=2)
-    for x, y, u, window, dx, dy in objects(block, 3000, 1500, seed, 'town'):
-        radius = np.float32(280 + 700 * u[0] ** 2)
+    for x, y, u, window, dx, dy in objects(block, 3400, 1700, seed, 'town'):
+        radius = np.float32(350 + 750 * u[0] ** 2)
         reach = np.sqrt(dx**2 + dy**2) + 0.25 * radius * ragged[window]
         town = (reach < radius) & plain[window]
         cos, sin = np.float32(np.cos(np.pi * u[1])), np.float32(np.sin(np.pi * u[1]))
@@ -302,23 +302,24 @@ def _paint(block: Block, relief: np.ndarray, seed: int, year: int) -> _Canvas:
     rough = n(300, 'rough', 2)
     dry = n(2400, 'dry', 3) + 0.15 * rough
     flank = np.clip(np.minimum(relief - 0.3, 0.95 - relief) / 0.2 + 1, 0, 1)
-    wood = n(1700, 'wood', 4) + 1.5 * flank - 0.25 * dry
+    wood = n(2000, 'wood', 3) + 1.5 * flank - 0.25 * dry
     arable = n(2800, 'arable', 2) - 5 * np.maximum(relief - 0.25, 0)
     kind = n(2000, 'kind', 2) + 1.2 * (relief - 0.5)
-    soft = steps(8 + 3.4 * n(900, 'variant', 2) + 1.5 * rough)
+    region = 4.5 * n(7000, 'region')
+    soft = steps(8 + region + 2.4 * n(900, 'variant', 2) + 1.5 * rough)
 
     # Rangeland and bare ground along a gradient of drought and height.
     anywhere = np.ones(relief.shape, bool)
     canvas.lay(anywhere, RANGE, 'pasture', soft)
-    canvas.lay(dry > 0.1, RANGE, 'dry grass', steps(14 - 7 * dry + rough))
+    canvas.lay(dry > 0.1, RANGE, 'dry grass', steps(14 + region - 7 * dry + rough))
     canvas.lay(n(1100, 'shrub', 2) > 0.7, RANGE, 'shrub', soft)
     canvas.lay(relief > 0.8, RANGE, 'alpine meadow', soft)
     canvas.lay(dry > 1.5, BARE, 'bare soil', soft)
-    forest = wood > 0.55
+    forest = wood > 0.24
     canvas.lay(forest, TREES, 'deciduous', soft)
     canvas.lay(forest & (kind > 0.3), TREES, 'conifer')
     canvas.lay(forest & (kind < -0.9), TREES, 'open woodland')
-    canvas.lay(relief + 0.1 * rough > 1.2, BARE, 'rock', soft)
+    canvas.lay(relief + 0.08 * rough > 1.05, BARE, 'rock', soft)
 
     # Farmland: a crop and a planting date for each parcel, grass or hedges along the edges.
     parcel, edge, lane = _farms(block, seed)
@@ -326,39 +327,39 @@ def _paint(block: Block, relief: np.ndarray, seed: int, year: int) -> _Canvas:
     crop = np.array([COVER_INDEX[name] for name in FIELD_CROPS])
     sown = 10 * (hash01('sown', year, (parcel * 2**40).astype(np.int64)) - 0.5)
     farmed = (arable > -0.35) & (wood < 1.0) & (relief < 0.42)
-    sown = steps(8 + 2.5 * n(7000, 'spring') + sown)
+    sown = steps(8 + region + sown)
     canvas.lay(farmed, CROPS, crop[(rotation * len(crop)).astype(int)], sown)
-    canvas.lay(farmed & (parcel < 0.12), RANGE, 'pasture')
+    canvas.lay(farmed & (parcel < 0.1), RANGE, 'pasture')
     canvas.lay(farmed & (parcel > 0.96), TREES, 'deciduous')
-    canvas.lay(farmed & (edge < 6), RANGE, 'dry grass')
-    canvas.lay(farmed & (edge < 8) & (n(1300, 'hedge') > 0.5), TREES, 'deciduous')
-    canvas.lay((lane < 9) & (relief < 0.6), BUILT, 'asphalt')
+    canvas.lay(farmed & (edge < 5), RANGE, 'dry grass')
+    canvas.lay(farmed & (edge < 5) & (n(1300, 'hedge') > 0.5), TREES, 'deciduous')
+    canvas.lay((lane < 5) & (relief < 0.6), BUILT, 'asphalt')
 
     # Water and what grows along it.
     river = _distance(n(3600, 'river', 2) + 0.22 * n(700, 'meander', 2), 2e-4)
     brook = _distance(n(1500, 'brook', 2), 5e-4)
-    width = np.maximum(70 + 28 * n(2500, 'width'), 20)
+    width = np.maximum(95 + 30 * n(2500, 'width'), 30)
     basin = n(1900, 'lake', 3) - 3 * np.maximum(relief - 0.15, 0)
-    soak = n(800, 'soak', 2)
+    soak = n(1300, 'soak', 2)
     low = relief < 0.32 + 0.03 * rough
     _towns(block, seed, canvas, low & (river > width + 60) & (basin < 1.35))
-    marsh = ((river < width + 110 + 130 * soak) & (soak > -0.2)) | (basin > 1.38 - 0.15 * soak)
+    marsh = ((river < width + 220 + 200 * soak) & (soak > 0.25)) | (basin > 1.32 - 0.15 * soak)
     marsh &= low
     canvas.lay(marsh, FLOODED, 'wet meadow', soft)
     canvas.lay(marsh & (rough > 0.5), FLOODED, 'swamp')
     canvas.lay(marsh & (soak + 0.4 * rough > 0.4), FLOODED, 'reed')
     canvas.lay((river < width + 35) & low & (n(900, 'bar') > 1.0), BARE, 'bare soil')
-    canvas.lay((brook < 9) & (relief < 0.8), WATER, 'river', soft)
+    canvas.lay((brook < 5) & (relief < 0.8), WATER, 'river', soft)
     canvas.lay((river < width) & low, WATER, 'river', soft)
     canvas.lay((basin > 1.5) & low, WATER, 'lake', soft)
-    canvas.lay(relief + 0.05 * rough > 1.5, SNOW, 'firn', soft)
+    canvas.lay(relief + 0.05 * rough > 1.38, SNOW, 'firn', soft)
     return canvas
 
 
 def _variation(block: Block, seed: int, name: str) -> np.ndarray:
     """Patches of some hundred metres, and what differs from pixel to pixel."""
     patches = noise(block, 400, seed, name, octaves=3)
-    return 0.7 * patches + 0.7 * noise(block, 40, seed, name, 'grain')
+    return 0.5 * patches + 0.87 * noise(block, 32, seed, name, 'grain')
 
 
 def make_ground(block: Block, seed: int, year: int) -> Ground:
@@ -394,5 +395,5 @@ def make_ground(block: Block, seed: int, year: int) -> Ground:
         relief=mean3(relief[core]),
         slope=np.stack([mean3(east[core]), -mean3(south[core])]),
         soil=np.stack([noise(block, 9000, seed, f'soil {k}', octaves=3) for k in range(2)]),
-        vary=np.stack([_variation(block, seed, f'vary {k}') for k in range(2)]),
+        vary=np.stack([_variation(block, seed, f'vary {k}') for k in range(3)]),
     )

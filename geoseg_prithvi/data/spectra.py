@@ -34,8 +34,8 @@ SPECTRA: dict[str, tuple[int, ...]] = {
 SOIL = np.array(
     [
         (850, 1200, 1600, 2300, 2950, 2450),
-        (250, 340, 430, 560, 640, 560),
-        (-180, -90, 160, 170, 40, 0),
+        (280, 380, 480, 630, 720, 630),
+        (-200, -100, 180, 190, 50, 0),
     ],
     np.float32,
 )
@@ -58,6 +58,7 @@ class Cover:
         vigour: Standard deviation of the log of the green fraction between variants.
         second: Days after which a second season follows, 0 for none.
         mown: Share of the time after a cut.
+        grain: How much pixels differ within a stand, 1 for wild land.
     """
 
     canopy: str
@@ -72,6 +73,7 @@ class Cover:
     vigour: float = 0.25
     second: float = 0.0
     mown: float = 0.0
+    grain: float = 1.0
 
 
 COVERS: dict[str, Cover] = {
@@ -83,13 +85,17 @@ COVERS: dict[str, Cover] = {
     'reed': Cover('leaf', 'straw', 0.1, 0.08, 0.75, 145, 270, (0, 150), spread=20),
     'wet meadow': Cover('leaf', 'mud', 0.1, 0.3, 0.7, 100, 240, (250, 366), spread=22),
     'swamp': Cover('broadleaf', 'mud', 0.0, 0.2, 0.75, 120, 290, (0, 170), spread=17),
-    'winter cereal': Cover('leaf', 'straw', 0.4, 0.05, 0.88, 60, 165, spread=22),
-    'maize': Cover('leaf', 'straw', 0.75, 0.03, 0.9, 160, 265, spread=22),
-    'rice': Cover('leaf', 'straw', 0.3, 0.03, 0.88, 165, 262, (105, 170), spread=20),
-    'alfalfa': Cover('leaf', 'straw', 0.6, 0.35, 0.8, 75, 310, spread=20, vigour=0.35, mown=0.3),
-    'double crop': Cover('leaf', 'straw', 0.8, 0.05, 0.8, 45, 130, spread=20, second=135),
-    'fallow': Cover('leaf', 'straw', 0.85, 0.03, 0.3, 60, 160, spread=22, vigour=0.5),
-    'orchard': Cover('broadleaf', 'straw', 0.6, 0.2, 0.62, 95, 300, spread=17),
+    'winter cereal': Cover('leaf', 'straw', 0.4, 0.05, 0.88, 60, 165, spread=22, grain=0.5),
+    'maize': Cover('leaf', 'straw', 0.75, 0.03, 0.9, 160, 265, spread=22, grain=0.5),
+    'rice': Cover('leaf', 'straw', 0.3, 0.03, 0.88, 165, 262, (105, 170), spread=20, grain=0.5),
+    'alfalfa': Cover(
+        'leaf', 'straw', 0.6, 0.35, 0.8, 75, 310, spread=20, vigour=0.35, mown=0.3, grain=0.5
+    ),
+    'double crop': Cover(
+        'leaf', 'straw', 0.8, 0.05, 0.8, 45, 130, spread=20, second=135, grain=0.5
+    ),
+    'fallow': Cover('leaf', 'straw', 0.85, 0.03, 0.3, 60, 160, spread=22, vigour=0.5, grain=0.5),
+    'orchard': Cover('broadleaf', 'straw', 0.6, 0.2, 0.62, 95, 300, spread=17, grain=0.5),
     'asphalt': Cover('leaf', 'asphalt', 0.05, 0.03, 0.08),
     'bright roof': Cover('leaf', 'bright roof', 0.0, 0.01, 0.03),
     'tile roof': Cover('leaf', 'tile roof', 0.0, 0.02, 0.05),
@@ -98,7 +104,7 @@ COVERS: dict[str, Cover] = {
     'rock': Cover('needle', 'rock', 0.15, 0.03, 0.1, 130, 260, vigour=0.5),
     'firn': Cover('needle', 'snow', 0.3, 0.0, 0.02),
     'dry grass': Cover('leaf', 'straw', 0.45, 0.08, 0.62, 50, 150, spread=22, vigour=0.35),
-    'pasture': Cover('leaf', 'straw', 0.2, 0.35, 0.68, 70, 300, spread=22, vigour=0.3),
+    'pasture': Cover('leaf', 'straw', 0.2, 0.35, 0.68, 70, 300, spread=22, vigour=0.3, grain=0.5),
     'shrub': Cover('needle', 'straw', 0.6, 0.28, 0.5, 65, 200, spread=20, vigour=0.35),
     'alpine meadow': Cover('leaf', 'rock', 0.3, 0.05, 0.62, 160, 260, vigour=0.3),
 }
@@ -143,9 +149,10 @@ def cover_table(seed: int, year: int, day: int) -> np.ndarray:
         day: Day of year, 1 to 366.
 
     Returns:
-        ``(covers * VARIANTS, 7)`` float32: six bands without the soil's part, the soil's share.
+        ``(covers * VARIANTS, 8)`` float32: six bands without the soil's part, the soil's share,
+        the grain.
     """
-    table = np.zeros((len(COVERS), VARIANTS, 7), np.float32)
+    table = np.zeros((len(COVERS), VARIANTS, 8), np.float32)
     variant = np.arange(VARIANTS)
     # Rank and chance together have a standard deviation of about 1.
     rank = np.linspace(-1.2, 1.2, VARIANTS)
@@ -171,4 +178,5 @@ def cover_table(seed: int, year: int, day: int) -> np.ndarray:
         mixed = sum(np.outer(share, spectrum) for share, spectrum in floor)
         table[i, :, :6] = mixed * (1 + 0.1 * u[2])[:, None]
         table[i, :, 6] = ground * c.soil
-    return table.reshape(-1, 7)
+        table[i, :, 7] = c.grain
+    return table.reshape(-1, 8)

@@ -38,6 +38,8 @@ _GAIN = {
     'S30': np.array((0.99, 1.0, 1.01, 1.02, 0.99, 0.98), np.float32)[:, None, None],
 }
 _NOISE = {'L30': 22.0, 'S30': 32.0}
+# Deviation between two looks, of all bands together and of each alone.
+_LOOK, _BAND = 0.12, 0.05
 
 
 def tile_origin(tile: str) -> tuple[int, float, float]:
@@ -95,7 +97,7 @@ def schedule(tile: str, year: int, dates: int, seed: int) -> list[Scene]:
         overpass = dt.timedelta(days=int(day), hours=18, minutes=35 if sensor == 'L30' else 58)
         acquired = dt.datetime(year, 1, 1) + overpass + dt.timedelta(seconds=int(600 * u[2]))
         turn = int(3 * hash01(seed, tile, year, i // 3)) + int(i % 3) * (1 + (i // 3) % 2)
-        cover = (0.01 + 0.06 * v[0], 0.12 + 0.4 * v[0], 0.6 + 0.4 * v[0])[turn % 3]
+        cover = (0.01 + 0.06 * v[0], 0.1 + 0.25 * v[0], 0.6 + 0.4 * v[0])[turn % 3]
         edge = 0.1 + 0.4 * v[2] if v[1] < 0.3 else 0.0
         scenes.append(Scene(GranuleId(tile, acquired, sensor), float(cover), float(edge)))
     return scenes
@@ -133,18 +135,23 @@ def reflectance(ground: Ground, seed: int, year: int, day: int) -> tuple[np.ndar
     soil = SOIL[0][:, None, None] + np.tensordot(SOIL[1:].T, ground.soil, 1)
     water = _covered(ground.cover, 'lake', 'river')
     land = 1 - water
-    # Thinner stands show more soil; leaves, roofs and soils differ in brightness.
-    thin = np.clip(0.18 + 0.24 * ground.vary[0], 0, 0.75) * land
-    bands = parts[:6] * (1 - thin) + (parts[6] * (1 - thin) + thin) * soil
-    bands *= 1 + 0.15 * ground.vary[1] * land
+    # Stands have gaps with soil, litter in them and shade; none of it is alike in two pixels.
+    straw = np.array(SPECTRA['straw'], np.float32)[:, None, None]
+    vary = ground.vary * parts[7] * land
+    gaps = np.clip(0.2 + 0.22 * vary[0], 0, 0.8) * land
+    litter = np.clip(0.1 + 0.14 * vary[2], 0, 0.5) * land
+    bands = parts[:6] + parts[6] * soil
+    bands += gaps * (soil - bands)
+    bands += litter * (straw - bands)
+    bands *= np.exp(0.2 * vary[1])
     # Seasonal snow above a line that is lowest in February; something always stands out of it.
-    line = 1.25 - 0.6 * np.cos(2 * np.pi * (day - 40) / 365)
-    line += 0.2 * (hash01(seed, year, day, 'snow') - 0.5)
+    line = 1.15 - 0.65 * np.cos(2 * np.pi * (day - 40) / 365)
+    line += 0.4 * (hash01(seed, year, day, 'snow') - 0.5)
     snow = np.clip((ground.relief + 0.05 * ground.vary[0] - line) / 0.08, 0, 0.85) * land
     bands += snow * (np.array(SPECTRA['snow'], np.float32)[:, None, None] - bands)
     # The sun stands in the south-east; HLS is not corrected for relief.
     rise = (ground.slope[1] - ground.slope[0]) * np.float32(0.7)
-    light = np.clip(1 + 0.45 * np.tan(_zenith(day)) * rise, 0.35, 1.6)
+    light = np.clip(1 + 0.3 * np.tan(_zenith(day)) * rise, 0.35, 1.6)
     return bands * light, np.maximum(snow, _covered(ground.cover, 'firn')), water
 
 
@@ -165,6 +172,8 @@ def observe(scene: Scene, ground: Ground, block: Block, tile: Block, seed: int) 
     key = f'{scene.granule.sensor}{when:%Y%j}{scene.granule.tile[-2]}'
     day = when.timetuple().tm_yday
     bands, snow, water = reflectance(ground, seed, when.year, day)
+    # No two looks at a pixel agree: view angle, moisture, half a pixel of misregistration.
+    bands *= np.exp(_LOOK * noise(block, 32, seed, key, 'look'))
 
     def sky(wavelength: float, name: str, octaves: int, at: Block = block) -> np.ndarray:
         return noise(at, wavelength, seed, key, name, octaves=octaves)
@@ -178,16 +187,22 @@ def observe(scene: Scene, ground: Ground, block: Block, tile: Block, seed: int) 
         return sky(3500, 'cloud', 5, at) - limit + (limit + 3.2) * cloud_spots(at, seed, key)
 
     thick = cloud(block)
-    shadow = cloud(dataclasses.replace(block, left=block.left + shift, top=block.top - shift))
+    sunward = dataclasses.replace(block, left=block.left + shift, top=block.top - shift)
+    shadow = cloud(sunward)
     opacity = 0.95 * _smooth(thick, -0.1, 0.7)
     shade = 0.55 * _smooth(shadow, 0.0, 0.6)
+    # Fair-weather cumulus, a few pixels each: Fmask sees only the thickest of it.
+    few = float(ndtri(0.92 - 0.24 * hash01(seed, key, 'few')))
+    puffs = 0.75 * _smooth(sky(260, 'cumulus', 2), few, few + 1)
+    shade += (1 - shade) * 0.55 * _smooth(sky(260, 'cumulus', 2, sunward), few, few + 1)
     veil = 0.3 * _smooth(sky(5000, 'cirrus', 3), 0.8, 2.2) * (hash01(seed, key, 'veil') < 0.5)
-    murk = float(hash01(seed, key, 'haze')) ** 2 * 0.16
+    murk = float(hash01(seed, key, 'haze')) ** 2 * 0.28
     haze = murk * (1 + 0.5 * sky(6000, 'haze', 2)) - 0.012  # over-corrected where negative
 
     bands = bands * (1 - shade) * _GAIN[scene.granule.sensor]
+    bands *= 1 + 0.08 * (hash01(seed, key, 'correction', np.arange(6)[:, None, None]) - 0.5)
     bands += haze * (_HAZE - 0.4 * bands)
-    bands += (1 - (1 - opacity) * (1 - veil)) * (_CLOUD - bands)
+    bands += (1 - (1 - opacity) * (1 - puffs) * (1 - veil)) * (_CLOUD - bands)
     rng = np.random.default_rng(
         [
             seed,
@@ -198,10 +213,10 @@ def observe(scene: Scene, ground: Ground, block: Block, tile: Block, seed: int) 
         ]
     )
     bands += rng.standard_normal(bands.shape, np.float32) * (
-        _NOISE[scene.granule.sensor] + 0.012 * bands
+        _NOISE[scene.granule.sensor] + _BAND * bands
     )
 
-    cloudy, shaded = opacity > 0.2, shade > 0.15
+    cloudy, shaded = (opacity > 0.2) | (puffs > 0.6), (shadow > 0.1)
     near = ((thick > -0.3) & (opacity > 0)) | (shadow > -0.1)
     fmask = np.where(cloudy, np.uint8(Fmask.CLOUD), np.uint8(0))
     fmask |= np.where(shaded & ~cloudy, np.uint8(Fmask.SHADOW), np.uint8(0))
@@ -315,7 +330,7 @@ def make_world(
     tiles: Sequence[str] = DEFAULT_TILES,
     years: Sequence[int] = (2022,),
     dates_per_year: int = 9,
-    size: int = 384,
+    size: int = 512,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -334,7 +349,7 @@ def make_world(
 
     Raises:
         ConfigError: If a tile, the size or a number of dates is impossible.
-        OutputExistsError: If ``out`` holds a world made with other arguments.
+        OutputExistsError: If ``out`` holds granules not made with these arguments.
     """
     out = Path(out)
     if not 1 <= size <= TILE_SIZE or not 1 <= dates_per_year <= 120 or not tiles or not years:
@@ -351,10 +366,11 @@ def make_world(
         version=1, tiles=list(tiles), years=list(years), dates=dates_per_year, size=size, seed=seed
     )
     note = out / 'world.json'
-    if note.exists() and json.loads(note.read_text()) != settings:
+    found = json.loads(note.read_text()) if note.exists() else None
+    if found != settings and (out / 'granules').exists():
         raise OutputExistsError(
-            f'{out} holds a world made with other settings (see {note}); give another folder or '
-            'remove that one.'
+            f'{out} holds granules made with other settings, or real ones (see {note}); give '
+            'another folder or remove that one.'
         )
     write_bytes(note, json.dumps(settings, indent=1).encode())
 
@@ -365,6 +381,8 @@ def make_world(
             path = out / 'labels' / f'{zone}_{year}0101-{year + 1}0101.tif'
             if path.exists():
                 done += len(members) * dates_per_year
+                if progress:
+                    progress(done, total)
                 continue
             with atomic_path(path) as partial, _open_labels(partial, [*members.values()]) as map_:
                 for tile, (epsg, area) in members.items():
@@ -397,6 +415,7 @@ def _write_tile(
             west + 3 * cols.start, north + 3 * rows.start, 3 * block.width, 3 * block.height
         )
         label_map.write(codes[ground.label], 1, window=where)
+        ground.label = codes[:0]  # written; a whole tile of it would take 120 MB
         blocks.append((rows, cols, block, ground))
     for scene in scenes:
         pixels = np.empty((len(BANDS) + 1, area.height, area.width), np.int16)

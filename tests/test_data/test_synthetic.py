@@ -167,7 +167,7 @@ def test_a_tile_of_the_demo_holds_all_classes(place):
 
 
 def test_another_seed_is_another_world_and_crops_rotate(place):
-    block, ground = place
+    block, _ = place
     small = dataclasses.replace(block, height=100, width=100)
     first, second = make_ground(small, 0, 2022), make_ground(small, 1, 2022)
     later = make_ground(small, 0, 2023)
@@ -191,7 +191,7 @@ def test_hash_is_uniform_and_depends_on_every_key():
 
 def test_one_date_confuses_what_three_tell_apart():
     def ndvi(name, day):
-        table = cover_table(0, 2022, day).reshape(-1, VARIANTS, 7)[COVER_INDEX[name], :, :6]
+        table = cover_table(0, 2022, day).reshape(-1, VARIANTS, 8)[COVER_INDEX[name], :, :6]
         return np.median((table[:, 3] - table[:, 2]) / (table[:, 3] + table[:, 2]))
 
     names = ('maize', 'deciduous', 'reed', 'pasture')
@@ -206,7 +206,7 @@ def scene(cover, edge=0.0):
 
 
 def test_shadows_lie_north_west_of_their_clouds(place):
-    block, ground = place
+    block, _ = place
     fmask = observe(scene(0.25), ground, block, block, 0)[-1]
     cloud, shadow = (fmask & int(Fmask.CLOUD)) != 0, (fmask & int(Fmask.SHADOW)) != 0
     assert 0.05 < cloud.mean() < 0.6
@@ -218,7 +218,7 @@ def test_shadows_lie_north_west_of_their_clouds(place):
 
 
 def test_sky_and_ground_bits_fit_the_picture(place):
-    block, ground = place
+    block, _ = place
     *bands, fmask = observe(scene(0.25), ground, block, block, 0)
     clear = (fmask & int(Fmask.CLOUD | Fmask.ADJACENT | Fmask.SHADOW)) == 0
     water = clear & ((fmask & int(Fmask.WATER)) != 0)
@@ -233,7 +233,7 @@ def test_sky_and_ground_bits_fit_the_picture(place):
 
 
 def test_swath_edge_is_slanted(place):
-    block, ground = place
+    block, _ = place
     fill = observe(scene(0.1, edge=0.3), ground, block, block, 0)[-1] == FMASK_FILL
     ends = fill.sum(axis=1)
     assert 0.15 < fill.mean() < 0.45
