@@ -206,7 +206,7 @@ def scene(cover, edge=0.0):
 
 
 def test_shadows_lie_north_west_of_their_clouds(place):
-    block, _ = place
+    block, ground = place
     fmask = observe(scene(0.25), ground, block, block, 0)[-1]
     cloud, shadow = (fmask & int(Fmask.CLOUD)) != 0, (fmask & int(Fmask.SHADOW)) != 0
     assert 0.05 < cloud.mean() < 0.6
@@ -218,7 +218,7 @@ def test_shadows_lie_north_west_of_their_clouds(place):
 
 
 def test_sky_and_ground_bits_fit_the_picture(place):
-    block, _ = place
+    block, ground = place
     *bands, fmask = observe(scene(0.25), ground, block, block, 0)
     clear = (fmask & int(Fmask.CLOUD | Fmask.ADJACENT | Fmask.SHADOW)) == 0
     water = clear & ((fmask & int(Fmask.WATER)) != 0)
@@ -233,7 +233,7 @@ def test_sky_and_ground_bits_fit_the_picture(place):
 
 
 def test_swath_edge_is_slanted(place):
-    block, _ = place
+    block, ground = place
     fill = observe(scene(0.1, edge=0.3), ground, block, block, 0)[-1] == FMASK_FILL
     ends = fill.sum(axis=1)
     assert 0.15 < fill.mean() < 0.45
