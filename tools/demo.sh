@@ -15,11 +15,11 @@ step "Chips"
 step "Training"
 "$py" "$tools/train.py" "$config" --work-dir "$work" --resume
 best=$(ls -t "$work"/best_mIoU_iter_*.pth | head -n 1)
-step "Test"
-"$py" "$tools/test.py" "$config" "$best" --work-dir "$work/test"
 step "Map of the scene"
 "$py" "$tools/predict.py" "$config" "$best" "$data/scene/granules" "$work/map.tif" --overwrite
 
+step "Test"
+"$py" "$tools/test.py" "$config" "$best" --work-dir "$work/test"
 step "Done"
 echo "per-class table   $work/test"
 echo "map for QGIS      $work/map.tif"
