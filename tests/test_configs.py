@@ -1,6 +1,8 @@
 """Every config on disk: the numbers of the real one fit, and a shrunk copy trains and predicts."""
 
 import copy
+import re
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +90,8 @@ def shrink(model):
         return model
     if len(backbone.get('out_indices', [])) == 4:
         backbone.out_indices = (0, 1, 2, 3)
-    if backbone.get('frozen_stages') == depth:
-        backbone.frozen_stages = 4
+    if backbone.get('frozen_stages', -1) > 0:
+        backbone.frozen_stages = round(4 * backbone.frozen_stages / depth)
     for part in ('neck', 'decode_head', 'auxiliary_head'):
         if part in model:
             model[part] = swap(model[part], {width: 32, frames * width: frames * 32})
@@ -218,3 +220,37 @@ def test_dates_and_locations_of_the_index_reach_the_encoder(name, mode, chips):
     for place in places:
         np.testing.assert_allclose(place, [[37.9, -123.0]] * len(place), rtol=1e-6)
     assert len(seen) == len(places) >= (4 if mode == 'slide' else 1)
+
+
+STRATEGIES = re.findall(
+    r'```python\n(.*?)```',
+    (ROOT / 'docs' / 'models.md').read_text().split('## Strategies')[1],
+    re.S,
+)
+
+
+@pytest.mark.parametrize('lines', STRATEGIES, ids=lambda lines: lines.split('\n')[0])
+def test_each_strategy_of_the_docs_trains(lines, chips, tmp_path):
+    base = ROOT / 'configs' / 'prithvi_lulc.py'
+    (tmp_path / 'mine.py').write_text(f'_base_ = [{str(base)!r}]\n{lines}')
+    cfg = Config.fromfile(tmp_path / 'mine.py')
+    assert cfg.to_dict() != Config.fromfile(base).to_dict() or 'layer_decay_rate=0.75' in lines
+    drop_pretrained(cfg.model)
+    cfg.model = shrink(cfg.model)
+    model = MODELS.build(cfg.model)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    losses = model.train().train_step(sample_of(cfg, 'train', chips), wrapper)
+    assert torch.isfinite(losses['loss'])
+
+
+def test_the_docs_have_every_strategy():
+    text = ' '.join(STRATEGIES)
+    for word in ('layer_decay_rate', 'frozen_stages=12', 'frozen_stages=6', 'lora', 'compile'):
+        assert word in text
+    assert 'drop_path_rate' in text and 'with_cp' in text
+
+
+def test_the_table_of_variants_is_what_the_tool_prints(capsys, monkeypatch):
+    monkeypatch.setattr('sys.argv', ['model_summary.py'])
+    runpy.run_path(str(ROOT / 'tools' / 'model_summary.py'), run_name='__main__')
+    assert capsys.readouterr().out in (ROOT / 'docs' / 'models.md').read_text()

@@ -32,7 +32,7 @@ def configs() -> dict[str, str]:
 
 
 def measure(arch: str) -> tuple[int, int, int]:
-    """Return parameters, multiply-adds of a chip times two, and bytes that backward keeps.
+    """Return parameters, floating-point operations of a chip, and bytes kept for backward.
 
     Nothing is computed: all tensors are on the meta device. The bytes are those of the tensors
     that autograd keeps for one chip in float32, without the parameters themselves.
@@ -40,10 +40,12 @@ def measure(arch: str) -> tuple[int, int, int]:
     with torch.device('meta'):
         model = PrithviViT(arch=arch, num_frames=FRAMES, img_size=SIZE)
         chip = torch.empty(1, FRAMES * 6, SIZE, SIZE)
+    tokens = 1 + FRAMES * (SIZE // model.patch_size) ** 2
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if not isinstance(tensor, torch.nn.Parameter):
+        pairs = tensor.ndim > 2 and tensor.shape[-2:] == (tokens, tokens)
+        if not pairs and not isinstance(tensor, torch.nn.Parameter):
             storage = tensor.untyped_storage()
             kept[storage._cdata] = storage.nbytes()
             alive.append(tensor)
@@ -73,8 +75,8 @@ def main() -> None:
         # Weights, gradients and the two moments of AdamW, 4 bytes each.
         fixed, chip = parameters * 16 / GIB, kept / GIB
         print(
-            f'| `{arch}` | {parameters / 1e6:.1f} | {flops / 1e9:.0f} | {fixed:.1f} + {chip:.2f} a chip '
-            f'| `{names[arch]}` | `{variant.repo}` |'
+            f'| `{arch}` | {parameters / 1e6:.1f} | {flops / 1e9:.0f} '
+            f'| {fixed:.1f} + {chip:.2f} a chip | `{names[arch]}` | `{variant.repo}` |'
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from mmengine.optim import OptimWrapper
@@ -46,3 +47,9 @@ class BFloat16OptimWrapper(OptimWrapper):
             torch.autocast(device.type, torch.bfloat16, enabled=enabled),
         ):
             yield
+
+    # mmengine compiles the whole training step, and the tracer fails on its parameter groups.
+    @torch.compiler.disable
+    def update_params(self, *args: Any, **kwargs: Any) -> None:
+        """Backward pass and step, never traced."""
+        super().update_params(*args, **kwargs)

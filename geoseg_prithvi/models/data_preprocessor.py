@@ -66,6 +66,8 @@ class HLSDataPreprocessor(BaseDataPreprocessor):
         self.train_pad = _padding(size, size_divisor)
         self.test_pad = self.train_pad if test_cfg is None else _padding(**test_cfg)
 
+    # mmengine compiles whole training steps; lists of samples are nothing to trace.
+    @torch.compiler.disable
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Turn what the data loader gives into what the model takes.
 

@@ -84,6 +84,7 @@ class GeoEncoderDecoder(EncoderDecoder):
         return logits / count
 
 
+@torch.compiler.disable
 def stack_coords(
     backbone: nn.Module, metas: Sequence[Meta] | None, device: torch.device
 ) -> dict[str, Tensor]:

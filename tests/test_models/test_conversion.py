@@ -1,6 +1,7 @@
 """Fine-tuned checkpoints of hls-foundation-os: their numbers, and the converter at work."""
 
 import runpy
+import time
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,33 @@ def test_the_heads_of_the_published_models_fit():
         'decode_head.convs.0.bn.running_var',
         'decode_head.conv_seg.bias',
     } <= keys
+
+
+def _anonymous_memory() -> int:
+    """Return the process's own memory in MB, without mapped files."""
+    lines = Path('/proc/self/status').read_text().splitlines()
+    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith('RssAnon'))
+
+
+@pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='reads memory use from /proc')
+def test_a_full_size_checkpoint_converts_fast_and_without_a_second_copy(tmp_path):
+    """Burn scars: every name and shape of the published file, random values."""
+    cfg = Config.fromfile(TOOL.parents[2] / 'configs' / 'burn_scars.py')
+    model = MODELS.build(cfg.model)
+    theirs = {k: torch.rand(v.shape).to(v.dtype) for k, v in model.state_dict().items()}
+    theirs['backbone.pos_embed'] = model.backbone.pos_embed.clone()
+    expected = theirs['neck.fpn2.3.weight'][0].clone()
+    meta = dict(CLASSES=('Unburnt land', 'Burn scar'), mmseg_version='0.30.0')
+    torch.save(dict(meta=meta, state_dict=theirs), tmp_path / 'theirs.pth')
+    size = sum(value.nbytes for value in theirs.values()) // 2**20
+    del theirs
+
+    before, start = _anonymous_memory(), time.monotonic()
+    report, meta = load_hls_foundation(model, tmp_path / 'theirs.pth')
+    assert time.monotonic() - start < 10
+    assert _anonymous_memory() - before < size / 4
+    assert size > 370
+    assert set(report.loaded) == set(model.state_dict())
+    assert report.recomputed == ['pos_embed']
+    assert meta == dict(classes=('Unburnt land', 'Burn scar'))
+    assert torch.equal(model.neck.fpn2[3].weight[0], expected)
