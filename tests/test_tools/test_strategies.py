@@ -1,6 +1,7 @@
 """Fine-tuning strategies through the stock runner, as a user turns them on."""
 
 import pytest
+
 from geoseg_prithvi.compat import load_checkpoint_file
 
 from .conftest import DEMO, demo_options
