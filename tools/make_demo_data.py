@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from matplotlib.image import imsave
+from PIL import Image
 from rasterio.windows import Window
 from rich.progress import Progress
 
@@ -35,34 +35,45 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--size', type=int, default=512, help='pixels along a tile, up to 3660')
     parser.add_argument('--seed', type=int, default=0, help='another seed is another world')
     parser.add_argument(
-        '--preview', type=Path, metavar='PNG', help='also draw the first tile: dates and label'
+        '--preview', type=Path, metavar='PNG', help='also draw the clearest tile: dates, label'
     )
     return parser.parse_args()
 
 
-def preview(world: Path, year: int, png: Path) -> None:
-    """Draw the clearest date of each third of the year of the first tile, and its label."""
-    tile, granules = next(iter(find_granules(world / 'granules').items()))
-    grid = tile_grid(granules)
-    clear = []
-    for granule in granules:
-        with rasterio.open(granule.path('Fmask')) as dataset:
-            clear.append([fmask_clear(dataset.read(1)).mean()])
-    windows = candidates([g.id for g in granules], equal_windows(3), year, tile)
-    frames = [granules[i] for i in choose_frames(np.array(clear), windows)[0]]
+def preview(world: Path, year: int, png: Path, side: int = 256) -> None:
+    """Draw a corner of the clearest tile: the clearest date of each third of the year, the label.
+
+    Args:
+        world: The folder of the world.
+        year: Which year.
+        png: The picture.
+        side: Pixels along the corner.
+    """
+    best = (-1.0, '', [])
+    for tile, granules in find_granules(world / 'granules').items():
+        clear = []
+        for granule in granules:
+            with rasterio.open(granule.path('Fmask')) as dataset:
+                clear.append([fmask_clear(dataset.read(1)).mean()])
+        windows = candidates([g.id for g in granules], equal_windows(3), year, tile)
+        chosen = choose_frames(np.array(clear), windows)[0]
+        best = max(best, (min(clear[i][0] for i in chosen), tile, [granules[i] for i in chosen]))
+    _, tile, frames = best
+    grid = tile_grid(frames)
+    window = Window(0, 0, min(side, grid.width), min(side, grid.height))
     chip = []
     for frame in frames:
         for band in BANDS:
             with rasterio.open(frame.path(band)) as dataset:
-                chip.append(dataset.read(1))
+                chip.append(dataset.read(1, window=window))
     maps = labels_over(find_labels(world / 'labels'), grid, year, tile)
     with LabelReader(maps, grid, IO_LULC) as reader:
-        label, _ = reader.read(Window(0, 0, grid.width, grid.height))
+        label, _ = reader.read(window)
     titles = [f'{frame.date} {frame.id.sensor}' for frame in frames]
     classes, palette = IO_LULC.names, IO_LULC.colors
     picture = draw_panel(np.stack(chip), {'label': label}, classes, palette, frame_titles=titles)
     png.parent.mkdir(parents=True, exist_ok=True)
-    imsave(png, picture)
+    Image.fromarray(picture).quantize(64).save(png, optimize=True)
 
 
 @report_errors

@@ -206,7 +206,7 @@ def observe(scene: Scene, ground: Ground, block: Block, tile: Block, seed: int) 
     rng = np.random.default_rng(
         [
             seed,
-            int(when.timestamp()),
+            int(when.replace(tzinfo=dt.timezone.utc).timestamp()),
             *map(ord, scene.granule.tile),
             int(block.left),
             int(block.top),

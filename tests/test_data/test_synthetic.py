@@ -3,6 +3,7 @@
 import dataclasses
 import datetime as dt
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -230,6 +231,20 @@ def test_sky_and_ground_bits_fit_the_picture(place):
     assert -500 < bands[5][water].min() < 0
     assert set(np.unique(fmask >> 6)) <= {0, 1, 2, 3}
     assert not (fmask & 1).any()
+
+
+def test_the_picture_does_not_depend_on_the_time_zone(monkeypatch):
+    _, left, top = tile_origin('10SEG')
+    block = Block(left, top, 16, 16, 30.0)
+    ground = make_ground(block, 0, 2022)
+    pictures = []
+    for zone in ('UTC', 'Asia/Tokyo'):
+        monkeypatch.setenv('TZ', zone)
+        time.tzset()
+        pictures.append(observe(scene(0.1), ground, block, block, 0))
+    monkeypatch.undo()
+    time.tzset()
+    np.testing.assert_array_equal(*pictures)
 
 
 def test_swath_edge_is_slanted(place):
