@@ -8,7 +8,7 @@ import os
 from mmengine.config import DictAction
 from mmengine.runner import Runner
 
-from geoseg_prithvi.engine.launch import load_run_config
+from geoseg_prithvi.engine.launch import latest_checkpoint, load_run_config
 from geoseg_prithvi.errors import report_errors
 
 
@@ -45,7 +45,8 @@ def main() -> None:
     cfg = load_run_config(
         args.config, work_dir=args.work_dir, options=args.cfg_options, launcher=args.launcher
     )
-    cfg.resume = args.resume
+    if args.resume and (newest := latest_checkpoint(cfg.work_dir)):
+        cfg.update(resume=True, load_from=newest)
     if args.amp:
         cfg.optim_wrapper.update(type='BFloat16OptimWrapper', enabled=True)
     Runner.from_cfg(cfg).train()

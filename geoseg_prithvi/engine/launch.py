@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +49,25 @@ def load_run_config(
         cfg.work_dir = str(Path('work_dirs') / path.stem)
     prepare_devices(cfg)
     return cfg
+
+
+def latest_checkpoint(work_dir: str | Path) -> str | None:
+    """Find the newest whole training checkpoint of a work dir, ``None`` if there is none.
+
+    mmengine writes neither its checkpoints nor its ``last_checkpoint`` note atomically: a kill in
+    that moment leaves a truncated file or an empty note. A checkpoint is a zip archive, whose
+    directory comes last, so a truncated one shows.
+    """
+
+    def number(path: Path) -> int:
+        return int(path.stem.rpartition('_')[2])
+
+    found = [
+        path
+        for kind in ('iter', 'epoch')
+        for path in Path(work_dir).glob(f'{kind}_*.pth')
+        if path.stem.rpartition('_')[2].isdecimal()
+    ]
+    whole = (path for path in sorted(found, key=number, reverse=True) if zipfile.is_zipfile(path))
+    newest = next(whole, None)
+    return None if newest is None else str(newest)
