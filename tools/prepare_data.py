@@ -60,8 +60,11 @@ def parse_args() -> argparse.Namespace:
     )
     splits.add_argument('--seed', type=int, default=0, help='of the division into splits')
     run = parser.add_argument_group('run')
-    run.add_argument('--workers', type=int, default=os.cpu_count(), help='processes')
+    run.add_argument('--workers', type=int, default=os.cpu_count(), help='processes of 2 GB')
     run.add_argument('--scheduler', metavar='ADDRESS', help='dask scheduler to use instead')
+    run.add_argument(
+        '--strict', action='store_true', help='a damaged granule is an error, not left out'
+    )
     run.add_argument(
         '--overwrite', action='store_true', help='cut anew if OUT was cut with other options'
     )
@@ -106,6 +109,7 @@ def main() -> None:
         years=args.year,
         workers=args.workers,
         scheduler=args.scheduler,
+        strict=args.strict,
         overwrite=args.overwrite,
     )
     print_summary(outcome, args.out)

@@ -1,9 +1,12 @@
 """Cut one slab of a tile into chips: the unit of work, of progress and of resuming.
 
-A slab is a few rows of chips over the full width of a tile. A task opens each granule band once
+A slab is some rows of chips over the full width of a tile. A task opens each granule band once
 for all of its chips and walks down the rows, so that GDAL's block cache, bounded by
 :data:`CACHE_MB`, decodes each block once. A task reads files, writes files and returns a record of
 plain data: it can run in any process on any machine that sees the folders.
+
+A granule that turns out damaged is left out of the slab as if it were not there: the slab is begun
+anew without it. That depends on the files alone, so every run makes the same chips.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +26,13 @@ from rasterio.warp import transform
 from rasterio.windows import Window
 from rasterio.windows import transform as window_transform
 
-from ..errors import ConfigError
-from ..hls import BANDS, FILL, fmask_clear
+from ..errors import ConfigError, GranuleError
+from ..hls import BANDS, FILL, GranuleId, fmask_clear
 from ..lulc import IGNORE, Legend
 from .chip_io import write_chip, write_label
 from .files import write_bytes
 from .frames import SeasonWindow, candidates, cell_means, check_windows, choose_frames
-from .granules import Granule, Grid, check_grid, unreadable
+from .granules import DamagedGranuleError, Granule, Grid, check_grid, unreadable
 from .index import FORMAT_VERSION
 from .labels import CELLS, LabelMap, LabelReader
 from .statistics import band_sums
@@ -38,8 +41,10 @@ from .statistics import band_sums
 #: 2 MB a band; this holds two such rows for 64 granule bands.
 CACHE_MB = 256
 
-#: Why a cell gave no chip, in the order of the checks.
-SKIPS = ('not clear enough', 'too little data', 'no label')
+#: Stands for the clear share of a damaged granule: below that of any other.
+DAMAGED = -1.0
+#: Raised when the record of a task changes, or the chips that it makes.
+RECORD_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +105,7 @@ class SlabTask:
         options: What a chip must be like.
         legend: The classes.
         out: The chip folder.
+        strict: Take a damaged granule for an error.
     """
 
     tile: str
@@ -111,6 +117,7 @@ class SlabTask:
     options: ChipOptions
     legend: Legend
     out: Path
+    strict: bool = False
 
     @property
     def record_path(self) -> Path:
@@ -130,6 +137,7 @@ class SlabTask:
         files += [label.path for label in self.labels]
         states = [(path.name, *_state(path)) for path in files]
         document = (
+            RECORD_VERSION,
             FORMAT_VERSION,
             self.options.document(),
             dataclasses.asdict(self.legend),
@@ -148,70 +156,105 @@ def cut_slab(task: SlabTask) -> dict[str, object]:
 
     Returns:
         The record: ``fingerprint``, ``rows`` (of the index, without block and split, with
-        ``sums`` for the statistics), ``skipped`` (reason -> cells) and ``best_clear`` (for each
-        window the clearest that any cell got).
+        ``sums`` for the statistics), ``skipped`` (reason -> cells), ``best_clear`` (for each
+        window the clearest that any cell got), ``damaged`` (granule -> what is wrong with it) and
+        ``files`` (name -> bytes).
 
     Raises:
-        GranuleError: If a granule is damaged or on another grid, or a season window is empty.
+        GranuleError: If a granule is on another grid, or a season window is empty.
+        DamagedGranuleError: If a granule is damaged and ``task.strict``.
         LabelError: If a label map is damaged or holds an unknown code.
         OutputWriteError: If the disk does not take a chip.
     """
     fingerprint = task.fingerprint()
+    ids = [granule.id for granule in task.granules]
+    windows = candidates(ids, task.options.windows, task.year, task.tile)
+    damaged: dict[str, str] = {}
+    clear = np.full((len(ids), len(task.cells)), DAMAGED)
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
-        clear = _clear_fractions(task)
-        ids = [granule.id for granule in task.granules]
-        frames = choose_frames(clear, candidates(ids, task.options.windows, task.year, task.tile))
-        # (N, T) share of clear pixels of the frames chosen
-        frame_clear = np.take_along_axis(clear.T, frames, axis=1)
-        rows, skipped = _cut(task, frames, frame_clear)
+        for shares, granule in zip(clear, task.granules, strict=True):
+            with _leaving_out(damaged, task.strict):
+                shares[:] = _clear_fractions(task, granule)
+        whole = False
+        while not whole:
+            clear[[str(granule) in damaged for granule in ids]] = DAMAGED
+            frames = choose_frames(clear, windows)
+            # (N, T) share of clear pixels of the frames chosen
+            frame_clear = np.take_along_axis(clear.T, frames, axis=1)
+            with _leaving_out(damaged, task.strict):
+                rows, skipped = _cut(task, frames, frame_clear)
+                whole = True
+    names = [row[key] for row in rows for key in ('image', 'label')]
+    names += [f'{row["label"]}.aux.xml' for row in rows]
     record = dict(
         fingerprint=fingerprint,
         rows=rows,
         skipped=dict(skipped),
-        best_clear=frame_clear.max(axis=0).tolist(),
+        best_clear=frame_clear.max(axis=0).clip(0).tolist(),
+        damaged=damaged,
+        files={name: (task.out / name).stat().st_size for name in names},
     )
     write_bytes(task.record_path, json.dumps(record).encode())
     return record
 
 
+@contextlib.contextmanager
+def _leaving_out(damaged: dict[str, str], strict: bool) -> Iterator[None]:
+    """Note a damaged granule in ``damaged`` and go on, unless ``strict``."""
+    try:
+        yield
+    except DamagedGranuleError as error:
+        if strict:
+            raise
+        damaged[str(GranuleId.parse(error.path.name)[0])] = str(error)
+
+
 def finished(task: SlabTask) -> dict[str, object] | None:
     """Return the record of a task that needs no work, else None.
 
-    What an earlier run made from other inputs is removed.
+    A record of other inputs, or whose files are gone or of another size, is removed.
+
+    Raises:
+        GranuleError: If it tells of a damaged granule and ``task.strict``.
     """
     try:
         record = json.loads(task.record_path.read_bytes())
     except FileNotFoundError:
         return None
-    files = [task.out / row[key] for row in record['rows'] for key in ('image', 'label')]
-    if record['fingerprint'] == task.fingerprint() and all(path.is_file() for path in files):
+    if record['fingerprint'] == task.fingerprint() and _whole(task.out, record['files']):
+        if task.strict and record['damaged']:
+            raise GranuleError(next(iter(record['damaged'].values())))
         return record
     task.record_path.unlink()
     return None
 
 
-def _clear_fractions(task: SlabTask) -> np.ndarray:
-    """Return the clear share of each granule over each cell, ``(G, N)``, from Fmask's bits."""
+def _whole(folder: Path, files: Mapping[str, int]) -> bool:
+    try:
+        return all((folder / name).stat().st_size == size for name, size in files.items())
+    except FileNotFoundError:
+        return False
+
+
+def _clear_fractions(task: SlabTask, granule: Granule) -> np.ndarray:
+    """Return the clear share of a granule over each cell, ``(N,)``, from Fmask's bits."""
     size = task.options.chip_size
     in_row = collections.defaultdict(list)
     for row, column in task.cells:
         in_row[row].append(column)
-    result = np.empty((len(task.granules), len(task.cells)))
-    for number, granule in enumerate(task.granules):
-        path = granule.path('Fmask')
-        try:
-            with rasterio.open(path) as dataset:
-                check_grid(dataset, task.grid, task.granules[0].id)
-                done = 0
-                for row, columns in in_row.items():
-                    window = Window(columns[0], row, columns[-1] + size - columns[0], size)
-                    mask = fmask_clear(dataset.read(1, window=window))
-                    starts = [column - columns[0] for column in columns]
-                    result[number, done : done + len(columns)] = cell_means(mask, starts, size)
-                    done += len(columns)
-        except RasterioError as error:
-            raise unreadable(path, error) from error
-    return result
+    result = []
+    path = granule.path('Fmask')
+    try:
+        with rasterio.open(path) as dataset:
+            check_grid(dataset, task.grid, task.granules[0].id)
+            for row, columns in in_row.items():
+                window = Window(columns[0], row, columns[-1] + size - columns[0], size)
+                mask = fmask_clear(dataset.read(1, window=window))
+                starts = [column - columns[0] for column in columns]
+                result.append(cell_means(mask, starts, size))
+    except RasterioError as error:
+        raise unreadable(path, error) from error
+    return np.concatenate(result)
 
 
 class _BandReader:
@@ -258,6 +301,9 @@ def _cut(
         LabelReader(task.labels, task.grid, task.legend) as labels,
     ):
         for (row, column), chosen, clear in zip(task.cells, frames, frame_clear, strict=True):
+            if clear.min() == DAMAGED:
+                skipped['of damaged granules only'] += 1
+                continue
             if clear.min() < options.min_clear:
                 skipped['not clear enough'] += 1
                 continue

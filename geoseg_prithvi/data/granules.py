@@ -19,6 +19,26 @@ from ..errors import DataNotFoundError, GranuleError
 from ..hls import BANDS, SENSOR_BANDS, GranuleId
 
 
+class DamagedGranuleError(GranuleError):
+    """A band file is empty, truncated or otherwise not readable.
+
+    Args:
+        path: The band file.
+        reason: What the reader said.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = Path(path)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f'{self.path} cannot be read, it is truncated or damaged ({self.reason}); download it '
+            'again.'
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class Grid:
     """The pixel grid of a tile.
@@ -132,23 +152,32 @@ def find_granules(
 def tile_grid(granules: Iterable[Granule]) -> Grid:
     """Return the one grid of a tile's granules.
 
-    Only Fmask is opened here; :func:`check_grid` sees to each band when it is read.
+    Only Fmask is opened here, and passed over if it is damaged; :func:`check_grid` sees to each
+    band when it is read.
 
     Args:
         granules: Granules of one tile, at least one.
 
     Raises:
-        GranuleError: If two granules have different grids, or a file is damaged.
+        GranuleError: If two granules have different grids.
+        DamagedGranuleError: If not one Fmask can be read.
     """
-    first, *others = granules
-    grid = read_grid(first.path('Fmask'))
-    for other in others:
-        found = read_grid(other.path('Fmask'))
-        if found != grid:
+    first, grid, damage = None, None, None
+    for granule in granules:
+        try:
+            found = read_grid(granule.path('Fmask'))
+        except DamagedGranuleError as error:
+            damage = damage or error
+            continue
+        if grid is None:
+            first, grid = granule, found
+        elif found != grid:
             raise GranuleError(
-                f'{first.id} and {other.id} are of one tile but their grids differ: {grid}, '
+                f'{first.id} and {granule.id} are of one tile but their grids differ: {grid}, '
                 f'against {found}; remove the wrong one or download it again.'
             )
+    if grid is None:
+        raise damage
     return grid
 
 
@@ -156,7 +185,8 @@ def read_grid(path: Path) -> Grid:
     """Read the grid of one band file.
 
     Raises:
-        GranuleError: If the file is damaged, not north-up, or not in a UTM zone.
+        GranuleError: If the file is not north-up, or not in a UTM zone.
+        DamagedGranuleError: If it cannot be read.
     """
     try:
         with rasterio.open(path) as dataset:
@@ -170,7 +200,16 @@ def grid_of(dataset: rasterio.DatasetReader) -> Grid:
 
     Raises:
         GranuleError: If it is not north-up, or not in a UTM zone.
+        RasterioError: If that is so because the file is cut within its header.
     """
+    try:
+        return _grid_of(dataset)
+    except GranuleError:
+        dataset.read(1)
+        raise
+
+
+def _grid_of(dataset: rasterio.DatasetReader) -> Grid:
     transform = dataset.transform
     if transform.b or transform.d or transform.a <= 0 or transform.a != -transform.e:
         raise GranuleError(
@@ -224,9 +263,6 @@ def utm_epsg(crs: CRS | None, source: object) -> int:
     return epsg
 
 
-def unreadable(path: os.PathLike[str] | str, error: Exception) -> GranuleError:
+def unreadable(path: os.PathLike[str] | str, error: Exception) -> DamagedGranuleError:
     """Name a damaged band file."""
-    reason = str(error.__cause__ or error).splitlines()[0].rstrip('.')
-    return GranuleError(
-        f'{path} cannot be read, it is truncated or damaged ({reason}); download it again.'
-    )
+    return DamagedGranuleError(path, str(error.__cause__ or error).splitlines()[0].rstrip('.'))

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import collections
-import concurrent.futures
-import contextlib
 import dataclasses
 import json
-import multiprocessing
 import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +24,7 @@ from ..errors import ConfigError, GranuleError, LabelError, OutputExistsError
 from ..lulc import IO_LULC, Legend
 from .cells import cell_offsets, plan_cells
 from .chips import ChipOptions, SlabTask, cut_slab, finished
+from .cluster import running
 from .files import remove_partial, write_bytes
 from .frames import candidates
 from .granules import find_granules, tile_grid
@@ -37,8 +34,10 @@ from .splits import SplitOptions, assign_splits, block_names
 from .statistics import STATS_NAME, write_statistics
 
 OPTIONS_NAME = 'prepare.json'
-#: Height of a slab in pixels, rounded to whole rows of chips: four slabs a full tile.
-SLAB_PIXELS = 915
+#: Height of a slab in pixels, rounded to whole rows of chips: half a full tile, so that two cores
+#: share one. Eight rows of 224 pixels end where the seventh of the 256-pixel blocks of HLS ends:
+#: no block is decoded twice.
+SLAB_PIXELS = 1830
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +47,16 @@ class Outcome:
     Attributes:
         rows: The rows of the index.
         skipped: Reason -> cells that gave no chip.
+        damaged: Granule left out -> what is wrong with it.
+        without_chips: A sentence for each tile and year that gave no chip.
         tasks: Slabs in all.
         resumed: Slabs that an earlier run had finished.
     """
 
     rows: list[dict[str, object]]
     skipped: dict[str, int]
+    damaged: dict[str, str]
+    without_chips: list[str]
     tasks: int
     resumed: int
 
@@ -68,6 +71,7 @@ def prepare(
     years: Sequence[int] | None = None,
     workers: int = 1,
     scheduler: str | None = None,
+    strict: bool = False,
     overwrite: bool = False,
     legend: Legend = IO_LULC,
     console: Console | None = None,
@@ -84,8 +88,9 @@ def prepare(
         chips: What a chip must be like.
         splits: How chips are divided.
         years: Years to use; all that have both labels and granules by default.
-        workers: Processes on this machine.
+        workers: Processes on this machine; see :func:`geoseg_prithvi.data.cluster.running`.
         scheduler: Address of a dask scheduler whose workers see the same folders.
+        strict: Take a damaged granule for an error instead of leaving it out.
         overwrite: Cut anew if ``out`` holds chips with other options.
         legend: The classes.
         console: Where the progress bar goes; standard error by default.
@@ -96,8 +101,11 @@ def prepare(
     Raises:
         GeosegError: If the input is not usable; nothing is in the index then.
     """
-    out = Path(out)
-    tasks, overlapping = plan(granules, labels, out, chips, splits, years=years, legend=legend)
+    # Absolute, because workers of a scheduler stand in another folder.
+    granules, labels, out = (Path(path).absolute() for path in (granules, labels, out))
+    tasks, overlapping = plan(
+        granules, labels, out, chips, splits, years=years, strict=strict, legend=legend
+    )
     _claim(out, chips, legend, overwrite)
 
     records = {task: finished(task) for task in tasks}
@@ -109,11 +117,14 @@ def prepare(
             records[task] = record
 
     skipped = collections.Counter(dict(overlapping=overlapping))
+    damaged: dict[str, str] = {}
     for record in records.values():
         skipped.update(record['skipped'])
+        damaged.update(record['damaged'])
     rows = [row for record in records.values() for row in record['rows']]
+    without_chips = _without_chips(records, chips)
     if not rows:
-        raise GranuleError(_why_none(records, skipped, chips))
+        raise GranuleError(_why_none(skipped, damaged, without_chips))
     _remove_orphans(out, rows)
 
     lon, lat = [row['lon'] for row in rows], [row['lat'] for row in rows]
@@ -129,7 +140,14 @@ def prepare(
         out, [row['sums'] for row in train], class_pixels, legend=legend, bands=chips.bands
     )
     write_index(out, rows, bands=chips.bands, legend=legend)
-    return Outcome(rows, dict(skipped), len(tasks), len(tasks) - len(open_tasks))
+    return Outcome(
+        rows=rows,
+        skipped=dict(skipped),
+        damaged=dict(sorted(damaged.items())),
+        without_chips=without_chips,
+        tasks=len(tasks),
+        resumed=len(tasks) - len(open_tasks),
+    )
 
 
 def plan(
@@ -140,6 +158,7 @@ def plan(
     splits: SplitOptions,
     *,
     years: Sequence[int] | None = None,
+    strict: bool = False,
     legend: Legend = IO_LULC,
 ) -> tuple[list[SlabTask], int]:
     """Check the input and list the work.
@@ -198,7 +217,9 @@ def plan(
                 )
                 if chosen:
                     tasks.append(
-                        SlabTask(tile, year, grid, of_year, over, chosen, chips, legend, out)
+                        SlabTask(
+                            tile, year, grid, of_year, over, chosen, chips, legend, out, strict
+                        )
                     )
     return tasks, overlapping
 
@@ -235,75 +256,49 @@ def _run(
         TimeRemainingColumn(),
         console=console,
     )
-    with contextlib.ExitStack() as stack:
-        if workers > 1 or scheduler is not None:
-            # The workers fork here, before the progress bar has a thread.
-            pool = stack.enter_context(_pool(max(1, min(workers, len(tasks))), scheduler))
-            futures = {pool.submit(cut_slab, task): task for task in tasks}
-            results = _as_completed(futures)
-        else:
-            results = ((task, cut_slab(task)) for task in tasks)
-        stack.enter_context(progress)
+    with running(cut_slab, tasks, workers, scheduler) as results, progress:
         bar = progress.add_task('cutting slabs', total=len(tasks))
         for result in results:
             yield result
             progress.advance(bar)
 
 
-def _as_completed(
-    futures: dict[concurrent.futures.Future[dict[str, object]], SlabTask],
-) -> Iterator[tuple[SlabTask, dict[str, object]]]:
-    """Yield results as they come; the first error ends the others."""
-    try:
-        for future in concurrent.futures.as_completed(futures):
-            yield futures[future], future.result()
-    finally:
-        for future in futures:
-            future.cancel()
-
-
-@contextlib.contextmanager
-def _pool(workers: int, scheduler: str | None) -> Iterator[concurrent.futures.Executor]:
-    """Give processes on this machine, or the workers of a dask cluster."""
-    if scheduler is None:
-        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=_context()) as pool:
-            yield pool
-        return
-    try:
-        from distributed import Client
-    except ImportError:
-        raise ConfigError(
-            "--scheduler needs dask; install it with: pip install 'geoseg_prithvi[data]'."
-        ) from None
-    try:
-        client = Client(scheduler)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f'No dask scheduler answers at {scheduler} ({error}); check --scheduler.'
-        ) from error
-    with client, client.get_executor(pure=False) as pool:
-        yield pool
-
-
-def _context() -> multiprocessing.context.BaseContext:
-    """Fork where possible: a fresh interpreter would import torch and mmseg with the package."""
-    methods = multiprocessing.get_all_start_methods()
-    return multiprocessing.get_context('fork' if sys.platform == 'linux' else methods[0])
+def _without_chips(records: Mapping[SlabTask, dict[str, object]], chips: ChipOptions) -> list[str]:
+    """Say for each tile and year that gave no chip why it gave none."""
+    of_tile = collections.defaultdict(list)
+    for task, record in records.items():
+        of_tile[task.tile, task.year].append(record)
+    sentences = []
+    for (tile, year), found in sorted(of_tile.items()):
+        if any(record['rows'] for record in found):
+            continue
+        best = np.max([record['best_clear'] for record in found], axis=0)
+        shares = ', '.join(
+            f'{share:.0%} in {window}' for window, share in zip(chips.windows, best, strict=True)
+        )
+        skipped = sum(
+            (collections.Counter(record['skipped']) for record in found), collections.Counter()
+        )
+        sentences.append(
+            f'Tile {tile} has no chip of {year} ({_listing(skipped)}); the clearest granule over '
+            f'any chip shows {shares}'
+        )
+    return sentences
 
 
 def _why_none(
-    records: dict[SlabTask, dict[str, object]],
-    skipped: collections.Counter[str],
-    chips: ChipOptions,
+    skipped: Mapping[str, int], damaged: Mapping[str, str], without_chips: Sequence[str]
 ) -> str:
-    reasons = ', '.join(f'{reason}: {count}' for reason, count in skipped.items() if count)
-    best = np.max([record['best_clear'] for record in records.values()], axis=0)
-    windows = ', '.join(f'{w} {b:.0%}' for w, b in zip(chips.windows, best, strict=True))
+    more = f', and {len(without_chips) - 3} tiles more' if len(without_chips) > 3 else ''
+    lost = f' Damaged granules, left out: {", ".join(damaged)}.' if damaged else ''
     return (
-        f'Not one chip came of {len(records)} slab(s) ({reasons}); the clearest that any chip got: '
-        f'{windows}. Add granules or labels, or lower --min-clear ({chips.min_clear:g}) or '
-        f'--min-valid ({chips.min_valid:g}).'
+        f'Not one chip came of it ({_listing(skipped)}). {". ".join(without_chips[:3])}{more}.'
+        f'{lost} Add granules or labels, or lower --min-clear or --min-valid.'
     )
+
+
+def _listing(skipped: Mapping[str, int]) -> str:
+    return ', '.join(f'{reason}: {count}' for reason, count in skipped.items() if count)
 
 
 def _remove_orphans(out: Path, rows: Sequence[dict[str, object]]) -> None:

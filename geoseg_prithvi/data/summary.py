@@ -46,6 +46,15 @@ def print_summary(
 
     reasons = [f'{count} {reason}' for reason, count in outcome.skipped.items() if count]
     console.print(f'cells without a chip: {", ".join(reasons) or "none"}', highlight=False)
+    for sentence in outcome.without_chips:
+        console.print(f'{sentence}.', highlight=False, soft_wrap=True)
+    if outcome.damaged:
+        console.print(
+            f'{len(outcome.damaged)} damaged granule(s) left out where it mattered:',
+            highlight=False,
+        )
+        for sentence in outcome.damaged.values():
+            console.print(f'  {sentence}', highlight=False, soft_wrap=True)
     if outcome.resumed:
         console.print(
             f'{outcome.resumed} of {outcome.tasks} slabs were finished by an earlier run.',

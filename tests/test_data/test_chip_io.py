@@ -116,7 +116,7 @@ def test_missing_file(tmp_path):
         read_label(tmp_path / 'none.tif')
 
 
-@pytest.mark.parametrize('share', [0.0, 0.1, 0.5, 0.99])
+@pytest.mark.parametrize('share', [0.0, 0.01, 0.02, 0.04, 0.1, 0.5, 0.99])
 def test_truncated_tiff_is_named(tmp_path, share):
     path = tmp_path / 'a.tif'
     pixels = np.random.default_rng(0).integers(0, 9999, (18, 32, 32)).astype(np.int16)

@@ -1,6 +1,8 @@
 """From band files to chips, with values that a reader can check."""
 
+import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import rasterio
 from geoseg_prithvi.data.chip_io import read_chip, read_label
 from geoseg_prithvi.data.chips import ChipOptions, SlabTask, cut_slab, finished
 from geoseg_prithvi.data.frames import SeasonWindow, equal_windows
-from geoseg_prithvi.data.granules import find_granules, tile_grid
+from geoseg_prithvi.data.granules import DamagedGranuleError, find_granules, tile_grid
 from geoseg_prithvi.data.labels import find_labels, labels_over
 from geoseg_prithvi.errors import ConfigError, GranuleError, LabelError
 from geoseg_prithvi.hls import GranuleId
@@ -203,6 +205,10 @@ def test_not_finished_when_a_file_or_an_input_has_changed(tmp_path):
     (task.out / row['label']).unlink()
     assert finished(task) is None
     cut_slab(task)
+    with (task.out / row['image']).open('r+b') as file:
+        file.truncate(1000)
+    assert finished(task) is None
+    cut_slab(task)
     replace_band(tmp_path, 20, 'L30', 'RED', lambda pixels: pixels.fill(9))
     assert finished(task) is None
     cut_slab(task)
@@ -210,13 +216,63 @@ def test_not_finished_when_a_file_or_an_input_has_changed(tmp_path):
     assert finished(task_of(tmp_path, min_clear=0.1)) is None
 
 
-def test_truncated_band_is_named(tmp_path):
+CELLS = [(row, column) for row in (0, 32, 64) for column in (0, 32, 64)]
+
+
+def damage(root, day, sensor, band, size):
+    """Cut a band file to ``size`` bytes; return the name of its granule."""
+    name = granule_name('10SEG', day, sensor)
+    path = root / 'granules' / name / f'{name}.{band}.tif'
+    content = path.read_bytes()
+    assert size < len(content)
+    path.write_bytes(content[:size])
+    return name
+
+
+# 12,000 bytes are two thirds of the file: its last row of chips cannot be read, the others can.
+@pytest.mark.parametrize(
+    ('band', 'size'), [('B11', 0), ('B11', 300), ('B11', 12_000), ('Fmask', 0), ('Fmask', 6_000)]
+)
+def test_damaged_granule_is_as_if_it_were_not_there(tmp_path, band, size):
+    """That of day 140 is the first of its window; all its chips go to that of day 200."""
     write_world(tmp_path)
-    name = granule_name('10SEG', 140, 'S30')
-    path = tmp_path / 'granules' / name / f'{name}.B11.tif'
-    path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(GranuleError, match=r'S30\.T10SEG\.2022140.*B11\.tif cannot be read'):
-        cut_slab(task_of(tmp_path, [(64, 64)]))
+    name = damage(tmp_path, 140, 'S30', band, size)
+    record = cut_slab(task_of(tmp_path, CELLS))
+    assert [row['dates'][1] for row in record['rows']] == ['2022-07-19'] * 9
+    assert list(record['damaged']) == [name]
+    assert f'{name}.{band}.tif cannot be read' in record['damaged'][name]
+    with_it = {path.name: path.read_bytes() for path in (tmp_path / 'out/images').iterdir()}
+
+    shutil.rmtree(tmp_path / 'granules' / name)
+    shutil.rmtree(tmp_path / 'out')
+    without = cut_slab(task_of(tmp_path, CELLS))
+    assert without['rows'] == record['rows']
+    assert {path.name: path.read_bytes() for path in (tmp_path / 'out/images').iterdir()} == with_it
+
+
+@pytest.mark.parametrize('size', [0, 12_000])
+def test_strict_names_a_damaged_granule(tmp_path, size):
+    write_world(tmp_path)
+    name = damage(tmp_path, 140, 'S30', 'B11', size)
+    task = task_of(tmp_path, CELLS)
+    strict = dataclasses.replace(task, strict=True)
+    with pytest.raises(DamagedGranuleError, match=rf'{name}\.B11\.tif cannot be read'):
+        cut_slab(strict)
+    cut_slab(task)
+    assert finished(task) is not None
+    with pytest.raises(GranuleError, match=rf'{name}\.B11\.tif cannot be read'):
+        finished(strict)
+
+
+def test_chips_of_damaged_granules_only_are_skipped(tmp_path):
+    write_world(tmp_path)
+    damage(tmp_path, 140, 'S30', 'B02', 100)
+    damage(tmp_path, 200, 'L30', 'B02', 12_000)
+    record = cut_slab(task_of(tmp_path, CELLS))
+    assert record['rows'] == []
+    assert record['skipped'] == {'of damaged granules only': 9}
+    assert record['best_clear'] == [1.0, 0.0, 1.0]
+    assert len(record['damaged']) == 2
 
 
 def test_band_on_another_grid_names_both(tmp_path):

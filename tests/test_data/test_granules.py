@@ -1,10 +1,17 @@
+import pickle
 import shutil
 
 import numpy as np
 import pytest
 from rasterio.crs import CRS
 
-from geoseg_prithvi.data.granules import find_granules, read_grid, tile_grid, utm_epsg
+from geoseg_prithvi.data.granules import (
+    DamagedGranuleError,
+    find_granules,
+    read_grid,
+    tile_grid,
+    utm_epsg,
+)
 from geoseg_prithvi.errors import DataNotFoundError, GranuleError
 
 from ..granule_world import ORIGIN, band_values, granule_name, write_granule, write_tif
@@ -124,5 +131,10 @@ def test_utm_zones():
 def test_damaged_file_is_named(tmp_path):
     path = add_granule(tmp_path) / f'{granule_name("10SEG", 20)}.Fmask.tif'
     path.write_bytes(path.read_bytes()[:30])
-    with pytest.raises(GranuleError, match=r'Fmask\.tif cannot be read'):
+    with pytest.raises(DamagedGranuleError, match=r'Fmask\.tif cannot be read') as caught:
         tile_grid(find_granules(tmp_path)['10SEG'])
+    # It must survive the way from a worker.
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.path) == (str(caught.value), path)
+    add_granule(tmp_path, 40)
+    assert tile_grid(find_granules(tmp_path)['10SEG']).width == 8

@@ -1,10 +1,14 @@
 """The whole way from folders to a chip folder, what it leaves behind, and what it refuses."""
 
+import importlib.util
 import json
 import multiprocessing
 import random
+import re
+import resource
 import runpy
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -14,17 +18,20 @@ import pytest
 
 from geoseg_prithvi.data.chip_io import read_chip, read_label
 from geoseg_prithvi.data.chips import ChipOptions
+from geoseg_prithvi.data.files import PARTIAL_PREFIX
 from geoseg_prithvi.data.frames import SeasonWindow, equal_windows
 from geoseg_prithvi.data.index import INDEX_NAME, read_index
 from geoseg_prithvi.data.prepare import prepare
 from geoseg_prithvi.data.splits import SplitOptions
 from geoseg_prithvi.data.statistics import read_statistics
+from geoseg_prithvi.data.summary import print_summary
 from geoseg_prithvi.errors import (
     ConfigError,
     DataNotFoundError,
     GranuleError,
     LabelError,
     OutputExistsError,
+    report_errors,
 )
 
 from ..granule_world import ORIGIN, granule_name, write_tif, write_world
@@ -123,19 +130,22 @@ def test_years_are_kept_apart_in_dates_but_not_in_splits(tmp_path):
     assert len(run(tmp_path, tmp_path / 'one', years=[2021]).rows) == 9
 
 
-def test_two_processes_give_the_same_bytes(two_tiles, tmp_path):
+def test_local_cluster_gives_the_same_bytes(two_tiles, tmp_path):
+    pytest.importorskip('distributed')
     run(two_tiles, tmp_path / 'one')
     run(two_tiles, tmp_path / 'two', workers=2)
     assert tree(tmp_path / 'one') == tree(tmp_path / 'two')
 
 
-def test_dask_gives_the_same_bytes(two_tiles, tmp_path):
+def test_scheduler_gives_the_same_bytes(two_tiles, tmp_path, monkeypatch):
+    """Paths from the user's folder are good for workers that stand in another."""
     distributed = pytest.importorskip('distributed')
     run(two_tiles, tmp_path / 'one')
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, protocol='tcp', dashboard_address=None
     ) as cluster:
-        run(two_tiles, tmp_path / 'two', scheduler=cluster.scheduler_address)
+        monkeypatch.chdir(tmp_path)
+        run(two_tiles, Path('two'), scheduler=cluster.scheduler_address)
     assert tree(tmp_path / 'one') == tree(tmp_path / 'two')
 
 
@@ -205,31 +215,60 @@ def test_chips_of_another_tool_are_not_touched(tmp_path, chip_folder):
         run(tmp_path, tmp_path / 'out', overwrite=True)
 
 
-def test_killed_at_any_moment_a_second_run_ends_the_same(two_tiles, tmp_path):
-    """SIGKILL at ten random moments, each time on a fresh folder."""
-    started = time.perf_counter()
-    run(two_tiles, tmp_path / 'whole', chip_size=24)
-    whole = tree(tmp_path / 'whole')
-    duration = time.perf_counter() - started
-    fork = multiprocessing.get_context('fork')
-    halfway = 0
-    moments = random.Random(0)
-    for number in range(10):
-        out = tmp_path / f'{number}'
-        process = fork.Process(target=run, args=(two_tiles, out), kwargs=dict(chip_size=24))
-        process.start()
-        time.sleep(moments.uniform(0.05, 0.95) * duration)
-        process.kill()
-        process.join()
-        if (out / INDEX_NAME).exists():
-            for row in read_index(out).to_pylist():
-                read_chip(out / row['image'], 3)
-                read_label(out / row['label'])
-        elif out.exists():
-            halfway += 1
-        run(two_tiles, out, chip_size=24)
-        assert tree(out) == whole
-    assert halfway > 0
+@pytest.mark.parametrize('number', range(10))
+def test_killed_at_a_random_moment_a_second_run_ends_the_same(two_tiles, whole, tmp_path, number):
+    """SIGKILL when the n-th chip appears; the last kill hits the master of two workers."""
+    workers = 2 if number == 9 and importlib.util.find_spec('distributed') else 1
+    # A fork of this process, with dask's threads gone, cannot use dask.
+    context = multiprocessing.get_context('fork' if workers == 1 else 'spawn')
+    moment = random.Random(number).randrange(len(whole[1]))
+    process = context.Process(
+        target=run, args=(two_tiles, tmp_path), kwargs=dict(chip_size=24, workers=workers)
+    )
+    process.start()
+    while process.is_alive() and len(list(tmp_path.glob('images/*.tif'))) <= moment:
+        time.sleep(0.001)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    if (tmp_path / INDEX_NAME).exists():
+        for row in read_index(tmp_path).to_pylist():
+            read_chip(tmp_path / row['image'], 3)
+            read_label(tmp_path / row['label'])
+    run(two_tiles, tmp_path, chip_size=24)
+    assert tree(tmp_path) == whole[0]
+
+
+@pytest.fixture(scope='module')
+def whole(two_tiles, tmp_path_factory):
+    """The files of an undisturbed run, and its rows."""
+    out = tmp_path_factory.mktemp('whole')
+    rows = run(two_tiles, out, chip_size=24).rows
+    return tree(out), rows
+
+
+def test_full_disk_in_mid_write_is_one_sentence_and_the_next_run_goes_on(
+    two_tiles, whole, tmp_path, capfd
+):
+    """A limit on the size of files makes the kernel refuse a chip, as a full disk does."""
+    smallest = min(len(content) for name, content in whole[0].items() if name.endswith('0.tif'))
+
+    def limited():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (smallest, smallest))
+        report_errors(run)(two_tiles, tmp_path, chip_size=24)
+
+    process = multiprocessing.get_context('fork').Process(target=limited)
+    process.start()
+    process.join()
+    assert process.exitcode == 2
+    assert re.search(
+        r'error: .*_0000\.tif could not be written .*free space', capfd.readouterr().err
+    )
+    assert not (tmp_path / INDEX_NAME).exists()
+    assert not list(tmp_path.rglob(f'{PARTIAL_PREFIX}*'))
+    run(two_tiles, tmp_path, chip_size=24)
+    assert tree(tmp_path) == whole[0]
 
 
 def test_error_in_mid_run_leaves_no_index(two_tiles, tmp_path):
@@ -238,12 +277,54 @@ def test_error_in_mid_run_leaves_no_index(two_tiles, tmp_path):
     name = granule_name('10SFG', 20, 'L30')
     path = tmp_path / 'world/granules' / name / f'{name}.B05.tif'
     whole = path.read_bytes()
-    path.write_bytes(whole[:4000])
-    with pytest.raises(GranuleError, match=r'T10SFG.*B05\.tif cannot be read'):
+    write_tif(path, np.zeros((96, 96), np.int16))  # on the grid of the other tile
+    with pytest.raises(GranuleError, match=r'T10SFG.*B05\.tif .*grids differ'):
         run(tmp_path / 'world', tmp_path / 'out')
     assert not (tmp_path / 'out' / INDEX_NAME).exists()
     path.write_bytes(whole)
     assert len(run(tmp_path / 'world', tmp_path / 'out').rows) == 15
+
+
+@pytest.mark.parametrize('size', [0, 12_000], ids=['empty', 'truncated'])
+def test_damaged_granule_is_left_out_by_name(two_tiles, tmp_path, size, capsys):
+    shutil.copytree(two_tiles, tmp_path / 'world')
+    name = granule_name('10SFG', 20, 'L30')
+    path = tmp_path / 'world/granules' / name / f'{name}.B05.tif'
+    path.write_bytes(path.read_bytes()[:size])
+    outcome = run(tmp_path / 'world', tmp_path / 'out')
+    assert list(outcome.damaged) == [name]
+    assert {row['dates'][0] for row in outcome.rows if row['tile'] == '10SFG'} == {'2022-03-01'}
+    print_summary(outcome, tmp_path / 'out')
+    assert re.search(
+        rf'1 damaged granule.*\n.*{name}\.B05\.tif cannot be read', capsys.readouterr().out
+    )
+    # A second run says so again, and a strict one refuses the folder but leaves it be.
+    before = tree(tmp_path / 'out')
+    again = run(tmp_path / 'world', tmp_path / 'out')
+    assert (again.resumed, again.damaged) == (2, outcome.damaged)
+    with pytest.raises(GranuleError, match=rf'{name}\.B05\.tif cannot be read'):
+        run(tmp_path / 'world', tmp_path / 'out', strict=True)
+    assert tree(tmp_path / 'out') == before
+
+
+def test_tile_without_a_chip_is_named(two_tiles, tmp_path, capsys):
+    shutil.copytree(two_tiles, tmp_path / 'world')
+    for day, sensor in ((140, 'S30'), (200, 'L30')):
+        name = granule_name('10SFG', day, sensor)
+        fmask = np.full((96, 96), 64, np.uint8)
+        fmask[:, ::4] = 66
+        write_tif(
+            tmp_path / 'world/granules' / name / f'{name}.Fmask.tif',
+            fmask,
+            (ORIGIN[0] + 64 * 30, ORIGIN[1]),
+        )
+    outcome = run(tmp_path / 'world', tmp_path / 'out', min_clear=0.8)
+    assert outcome.without_chips == [
+        'Tile 10SFG has no chip of 2022 (not clear enough: 6); the clearest granule over any chip '
+        'shows 100% in 01-01:05-01, 75% in 05-02:08-31, 100% in 09-01:12-31'
+    ]
+    print_summary(outcome, tmp_path / 'out')
+    assert outcome.without_chips[0] in capsys.readouterr().out
 
 
 def test_nothing_clear_enough_says_how_clear_it_was(tmp_path):
@@ -253,7 +334,8 @@ def test_nothing_clear_enough_says_how_clear_it_was(tmp_path):
     fmask[:, ::2] = 66
     write_tif(tmp_path / 'granules' / name / f'{name}.Fmask.tif', fmask)
     with pytest.raises(
-        GranuleError, match=r'not clear enough: 9.*05-02:08-31 50%.*--min-clear \(0\.7\)'
+        GranuleError,
+        match=r'Tile 10SEG has no chip of 2022 .*not clear enough: 9.*50% in 05-02:08-31',
     ):
         run(tmp_path, tmp_path / 'out')
     assert not (tmp_path / 'out' / INDEX_NAME).exists()
