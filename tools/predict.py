@@ -15,6 +15,7 @@ import argparse
 import datetime as dt
 import logging
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -33,6 +34,7 @@ from geoseg_prithvi.inference.scene import ON_ERROR
 from geoseg_prithvi.inference.segmentor import file_sha256, input_spec
 from geoseg_prithvi.inference.writer import LAYERS, MapFiles
 from geoseg_prithvi.inference.zones import read_zones
+from geoseg_prithvi.models import fetch_checkpoint, is_published, read_published
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,8 +42,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config file that the model was trained with')
-    parser.add_argument('checkpoint', type=Path, help='checkpoint file')
+    parser.add_argument('config', help='config file, or a published model')
+    parser.add_argument('checkpoint', help='checkpoint file; left out for a published model')
     parser.add_argument('input', nargs='+', type=Path, help='what to predict')
     parser.add_argument('out', type=Path, help='the map, .tif; a folder for several scenes')
 
@@ -98,7 +100,10 @@ def parse_args() -> argparse.Namespace:
     out.add_argument(
         '--mosaic', choices=MODES, help='join the maps of several scenes to OUT/mosaic.tif'
     )
-    return parser.parse_args()
+    argv = sys.argv[1:]
+    if argv and is_published(argv[0]):  # it is its own checkpoint
+        argv.insert(0, argv[0])
+    return parser.parse_args(argv)
 
 
 def tiling_of(args: argparse.Namespace, trained_on: int | None) -> Tiling:
@@ -129,7 +134,11 @@ def main() -> None:
     """Make the maps."""
     args = parse_args()
     logging.basicConfig(level=logging.WARNING, format='%(levelname)s: %(message)s')
-    cfg = load_run_config(args.config, options=args.cfg_options)
+    published = is_published(args.config)
+    cfg = load_run_config(
+        read_published(args.config)[0] if published else args.config, options=args.cfg_options
+    )
+    args.checkpoint = fetch_checkpoint(args.checkpoint)
     frames, bands, crop = input_spec(cfg)
     scenes = find_scenes(args.input)
     scene_options = SceneOptions(

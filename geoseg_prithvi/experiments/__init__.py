@@ -1,0 +1,1 @@
+"""Studies, benchmarks and the publishing of what came out."""
