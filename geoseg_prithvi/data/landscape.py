@@ -90,6 +90,7 @@ def noise(block: Block, wavelength: float, *key: int | str, octaves: int = 1) ->
         ``(height, width)`` float32, mean 0, standard deviation 1, nearly Gaussian.
     """
     total = np.zeros((block.height, block.width), np.float32)
+    part = np.empty_like(total)
     for octave in range(octaves):
         spacing = wavelength / 2**octave
         row, wy = _spline(block.y / spacing)
@@ -101,7 +102,9 @@ def noise(block: Block, wavelength: float, *key: int | str, octaves: int = 1) ->
         across = sum(wx[k] * nodes[:, col - cols[0] + k] for k in range(4))
         across *= np.float32(0.55**octave)
         for k in range(4):
-            total += wy[k][:, None] * across[row - rows[0] + k]
+            np.take(across, row - rows[0] + k, axis=0, out=part, mode='clip')
+            part *= wy[k][:, None]
+            total += part
     total *= np.float32(1 / _NOISE_STD / sum(0.55 ** (2 * o) for o in range(octaves)) ** 0.5)
     return total
 

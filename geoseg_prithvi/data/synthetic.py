@@ -22,7 +22,7 @@ from ..errors import ConfigError, OutputExistsError
 from ..hls import BANDS, FILL, FMASK_FILL, PIXEL_SIZE, SCALE, TILE_SIZE, Fmask, GranuleId
 from ..lulc import IO_LULC
 from .files import atomic_path, write_bytes
-from .landscape import Block, Ground, cloud_spots, make_ground, mean3, noise
+from .landscape import Block, Ground, cloud_spots, make_ground, noise
 from .spectra import COVERS, SOIL, SPECTRA, VARIANTS, cover_table, hash01
 
 #: Neighbours in zone 10 (California): columns E to G, rows F to J.
@@ -113,10 +113,19 @@ def _zenith(day: int) -> float:
     return np.deg2rad(38 + 22 * np.cos(2 * np.pi * (day - 355) / 365))
 
 
+def _mean_of(table: np.ndarray, cover: np.ndarray) -> np.ndarray:
+    """Average ``table[cover]`` over ``3 x 3`` pixels without ever holding it at 10 m."""
+    columns = (
+        table[cover[0::3, k::3]] + table[cover[1::3, k::3]] + table[cover[2::3, k::3]]
+        for k in range(3)
+    )
+    return sum(columns) / np.float32(9)
+
+
 def _covered(cover: np.ndarray, *names: str) -> np.ndarray:
     """Share ``(h, w)`` of some covers in the 30 m pixels."""
     chosen = np.repeat([name in names for name in COVERS], VARIANTS).astype(np.float32)
-    return mean3(chosen[cover])
+    return _mean_of(chosen, cover)
 
 
 def reflectance(ground: Ground, seed: int, year: int, day: int) -> tuple[np.ndarray, ...]:
@@ -131,7 +140,7 @@ def reflectance(ground: Ground, seed: int, year: int, day: int) -> tuple[np.ndar
     Returns:
         Reflectance ``(6, h, w)`` float32 in 1e-4, share of snow and of water ``(h, w)``, 0..1.
     """
-    parts = np.moveaxis(mean3(cover_table(seed, year, day)[ground.cover]), -1, 0)
+    parts = np.moveaxis(_mean_of(cover_table(seed, year, day), ground.cover), -1, 0)
     soil = SOIL[0][:, None, None] + np.tensordot(SOIL[1:].T, ground.soil, 1)
     water = _covered(ground.cover, 'lake', 'river')
     land = 1 - water
