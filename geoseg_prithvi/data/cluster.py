@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing import forkserver
 from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import ConfigError, ExtraNotInstalledError
+from ..errors import ConfigError, ExtraNotInstalledError, GeosegError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -90,12 +91,21 @@ def _connect(workers: int, scheduler: str | None) -> Iterator[Client]:
         yield client
 
 
+def _call(function: Callable[[Task], Result], task: Task) -> Result:
+    try:
+        return function(task)
+    except GeosegError as error:
+        # Errors of rasterio, which may be behind it, cannot be sent.
+        error.__cause__ = error.__context__ = None
+        raise
+
+
 def _results(
     client: Client, function: Callable[[Task], Result], tasks: Sequence[Task]
 ) -> Iterator[tuple[Task, Result]]:
     from distributed import CancelledError, KilledWorker, as_completed
 
-    futures = client.map(function, tasks, pure=False)
+    futures = client.map(functools.partial(_call, function), tasks, pure=False)
     task_of = {future.key: task for future, task in zip(futures, tasks, strict=True)}
     try:
         for future in as_completed(futures):

@@ -4,7 +4,8 @@ import sys
 import pytest
 
 from geoseg_prithvi.data.cluster import running
-from geoseg_prithvi.errors import ConfigError, ExtraNotInstalledError, GranuleError
+from geoseg_prithvi.data.granules import DamagedGranuleError, read_grid
+from geoseg_prithvi.errors import ConfigError, ExtraNotInstalledError
 
 
 def double(number):
@@ -15,10 +16,8 @@ def parent(number):
     return os.getppid(), 'geoseg_prithvi.data.prepare' in sys.modules
 
 
-def fail_at_two(number):
-    if number == 2:
-        raise GranuleError('the sentence')
-    return number
+def fail_at_two(path):
+    return read_grid(path) if path.name == '2' else path
 
 
 def die(number):
@@ -50,13 +49,17 @@ def test_workers_are_forks_of_one_process_that_has_imported_all():
     assert imported
 
 
-def test_first_error_ends_all():
+def test_first_error_ends_all_and_is_the_sentence(tmp_path):
+    """The error of rasterio behind it cannot be pickled."""
     pytest.importorskip('distributed')
+    paths = [tmp_path / name for name in '1234']
+    paths[1].write_bytes(b'no TIFF')
     with (
-        pytest.raises(GranuleError, match='the sentence'),
-        running(fail_at_two, [1, 2, 3, 4], workers=2) as results,
+        pytest.raises(DamagedGranuleError, match='2 cannot be read') as caught,
+        running(fail_at_two, paths, workers=2) as results,
     ):
         list(results)
+    assert caught.value.path == paths[1]
 
 
 def test_dying_workers_are_one_sentence():

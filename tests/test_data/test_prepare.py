@@ -220,7 +220,7 @@ def test_killed_at_a_random_moment_a_second_run_ends_the_same(two_tiles, whole, 
     """SIGKILL when the n-th chip appears; the last kill hits the master of two workers."""
     workers = 2 if number == 9 and importlib.util.find_spec('distributed') else 1
     # A fork of this process, with dask's threads gone, cannot use dask.
-    context = multiprocessing.get_context('fork' if workers == 1 else 'spawn')
+    context = multiprocessing.get_context('fork' if workers == 1 else 'forkserver')
     moment = random.Random(number).randrange(len(whole[1]))
     process = context.Process(
         target=run, args=(two_tiles, tmp_path), kwargs=dict(chip_size=24, workers=workers)
