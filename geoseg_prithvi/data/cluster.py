@@ -83,7 +83,7 @@ def _connect(workers: int, scheduler: str | None) -> Iterator[Client]:
             n_workers=workers,
             threads_per_worker=1,
             memory_limit=MEMORY_LIMIT,
-            dashboard_address=None,
+            dashboard_address='127.0.0.1:0',  # any free port
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,
