@@ -40,10 +40,10 @@ def commands(evil, work, chips):
     'tool', ['train', 'init_cfg', 'resume', 'test', 'predict', 'convert', 'publish']
 )
 def test_a_checkpoint_that_would_run_code_is_refused(tool, chips, run_tool, tmp_path):
-    evil, target, work = tmp_path / 'evil.pth', tmp_path / 'ran', tmp_path / 'work'
-    torch.save(dict(state_dict={}, meta=dict(iter=1), extra=_RunsCode(target)), evil)
+    target, work = tmp_path / 'ran', tmp_path / 'work'
+    evil = work / 'iter_1.pth'  # where --resume looks
     work.mkdir()
-    (work / 'last_checkpoint').write_text(str(evil))
+    torch.save(dict(state_dict={}, meta=dict(iter=1), extra=_RunsCode(target)), evil)
     if tool == 'predict':
         image = next((chips / 'images').glob('*.tif'))
         (work / 'scene.tif').write_bytes(image.read_bytes())
