@@ -22,8 +22,8 @@ from .maps import MapOptions, make_map
 from .segmentor import Segmentor
 from .windows import Tiling
 
-#: Batches that the model alone is timed over.
-REPEATS = 20
+#: Seconds that the model alone is timed over, before the scene and again after it.
+SECONDS = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,12 +99,13 @@ def time_model(
     meta = dict(temporal_coords=[[2022, 0]] * num_frames, location_coords=[0.0, 0.0])
     metas = [meta] * batch_size
     with torch.inference_mode():
-        for repeats in (2, REPEATS):  # the first are to warm up
-            start = _clock(segmentor.device)
-            for _ in range(repeats):
-                segmentor(pixels, metas)
-            seconds = _clock(segmentor.device) - start
-    return REPEATS * batch_size / seconds
+        for limit in (1.0, SECONDS):  # the first is to warm up
+            batches, seconds, start = 0, 0.0, _clock(segmentor.device)
+            while seconds < limit:
+                for _ in range(5):
+                    segmentor(pixels, metas)
+                batches, seconds = batches + 5, _clock(segmentor.device) - start
+    return batches * batch_size / seconds
 
 
 def _clock(device: torch.device) -> float:

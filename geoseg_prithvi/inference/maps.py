@@ -12,11 +12,11 @@ import numpy as np
 import rasterio
 from rasterio import Env
 from rasterio.errors import RasterioError
+from torch import Tensor
 
 from ..errors import SceneError
 from ..version import __version__
 from .area import write_area
-from .blend import Block
 from .describe import draw_map, scene_tags, stac_item
 from .inputs import SceneInput, SceneOptions
 from .job import POLL, MapJob, Share
@@ -162,9 +162,11 @@ def _predict_parts(
     options: MapOptions,
     progress: Callable[[float], None],
 ) -> None:
-    def write(block: Block) -> None:
+    # The writer only copies and writes. Were it to compute, libgomp would keep threads for it too,
+    # find more of them than cores, and put the model's own to sleep between any two operations.
+    def write(rows: tuple[int, Tensor]) -> None:
         with writing(job.files.map):
-            job.rows.write(block.row, encode(block, options.layers))
+            job.rows.write(rows[0], rows[1].cpu().numpy())
 
     numbers = job.missing(options.share)
     total = sum(job.parts[number].stop - job.parts[number].start for number in numbers)
@@ -179,7 +181,7 @@ def _predict_parts(
                     batch_size=options.batch_size,
                     part=job.parts[number],
                 ):
-                    background.put(block)
+                    background.put((block.row, encode(block, options.layers)))
                     done += block.seen.shape[0]
                     progress(done / total)
             job.done(number)

@@ -25,6 +25,7 @@ from rasterio import shutil as rasterio_shutil
 from rasterio._err import CPLE_BaseError  # what copy() raises; rasterio.errors does not have it
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
+from torch import Tensor
 
 from ..data.chip_io import category_names
 from ..errors import OutputExistsError, OutputWriteError, SceneError
@@ -114,10 +115,10 @@ def layer_names(layers: Sequence[str], legend: Legend) -> list[str]:
     return names
 
 
-def encode(block: Block, layers: Sequence[str]) -> np.ndarray:
+def encode(block: Block, layers: Sequence[str]) -> Tensor:
     """Return ``(1 + B, rows, width)`` uint8: class indices and :func:`layer_values`."""
     classes = classify(block)[None]
-    return np.concatenate([classes, layer_values(block, layers)]) if layers else classes
+    return torch.cat([classes, layer_values(block, layers)]) if layers else classes
 
 
 def write_map(
@@ -233,7 +234,7 @@ def _write_cog(
                     raise OSError(f'row {window.row_off} does not read back as it was written')
 
 
-def classify(block: Block) -> np.ndarray:
+def classify(block: Block) -> Tensor:
     """Return ``(rows, width)`` uint8 class indices, 255 where nothing was seen."""
     # Over the first of many rows argmax is 10 times slower than comparing whole rows; as with it,
     # the first of equal scores wins.
@@ -241,10 +242,10 @@ def classify(block: Block) -> np.ndarray:
     for k, score in enumerate(block.scores[1:], start=1):
         classes.masked_fill_(score > best, k)
         best = torch.maximum(best, score)
-    return classes.masked_fill_(~block.seen, IGNORE).cpu().numpy()
+    return classes.masked_fill_(~block.seen, IGNORE)
 
 
-def layer_values(block: Block, layers: Sequence[str]) -> np.ndarray:
+def layer_values(block: Block, layers: Sequence[str]) -> Tensor:
     """Return ``(B, rows, width)`` uint8 in the order of :func:`layer_names`.
 
     The confidence is the probability of the winning class, the entropy that of all classes
@@ -261,10 +262,7 @@ def layer_values(block: Block, layers: Sequence[str]) -> np.ndarray:
         values.append(entropy[None].div_(math.log(max(len(scores), 2))).clamp_(0, 1))
     if 'probabilities' in layers:
         values.append(scores)
-    stored = [
-        value.mul(SCALE).round_().masked_fill_(~block.seen, IGNORE).byte().cpu() for value in values
-    ]
-    return np.concatenate([value.numpy() for value in stored])
+    return torch.cat(values).mul_(SCALE).round_().masked_fill_(~block.seen, IGNORE).byte()
 
 
 def read_legend(path: Path) -> Legend:

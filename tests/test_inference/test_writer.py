@@ -65,7 +65,7 @@ def write(path, blocks, grid, layers=(), extras=None, tags=TAGS):
     try:
         with writing(path):
             for block in blocks:
-                job.rows.write(block.row, encode(block, layers))
+                job.rows.write(block.row, encode(block, layers).numpy())
         write_map(files, job.folder, job.rows, grid, LEGEND, tags=tags, layers=layers, extras=note)
     finally:
         job.discard()
