@@ -20,6 +20,11 @@ _COLUMNS = (
     'chip_id',
     'image',
     'label',
+    'epsg',
+    'minx',
+    'miny',
+    'maxx',
+    'maxy',
     'lon',
     'lat',
     'dates',
@@ -38,7 +43,8 @@ class HLSSegDataset(BaseSegDataset):
 
     Each sample has ``img_path``, ``seg_map_path``, ``chip_id``, ``block``, ``dates`` (ISO) and
     ``sensors`` of the T frames, ``temporal_coords`` (``(T, 2)`` float32: year, day of year counted
-    from 0), ``location_coords`` (``(2,)`` float32: latitude, longitude in degrees),
+    from 0), ``location_coords`` (``(2,)`` float32: latitude, longitude of the centre in degrees),
+    ``epsg`` and ``bounds`` (west, south, east, north in metres of that system),
     ``class_pixels`` (``(K,)`` int64, labelled pixels of each class), ``label_map``,
     ``reduce_zero_label`` and ``seg_fields``.
 
@@ -154,6 +160,8 @@ class HLSSegDataset(BaseSegDataset):
                 sensors=row['sensors'],
                 temporal_coords=times[i],
                 location_coords=locations[i],
+                epsg=row['epsg'],
+                bounds=(row['minx'], row['miny'], row['maxx'], row['maxy']),
                 class_pixels=counts[i],
                 label_map=self.label_map,
                 reduce_zero_label=False,

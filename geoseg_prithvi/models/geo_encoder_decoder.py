@@ -10,6 +10,7 @@ import torch
 from mmseg.models import EncoderDecoder
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
+from rasterio.warp import transform
 from torch import Tensor, nn
 
 from ..errors import ConfigError
@@ -26,10 +27,9 @@ class GeoEncoderDecoder(EncoderDecoder):
 
     * ``temporal_coords`` ``(T, 2)``: year and day of year counted from 0, for each frame;
     * ``location_coords`` ``(2,)``: latitude and longitude of the centre, in degrees;
-    * ``location_corners`` ``(4, 2)``, optional: latitude and longitude of the upper left, upper
-      right, lower left and lower right corner. In sliding-window inference each window then has
-      the location of its own centre, interpolated between the corners; else all share the
-      centre of the image.
+    * ``epsg`` and ``bounds`` (west, south, east, north in that coordinate system), optional:
+      where the image lies. In sliding-window inference each window then has the location of its
+      own centre; else all share the centre of the image.
     """
 
     def extract_feat(self, inputs: Tensor, metas: Sequence[Meta] | None = None) -> Any:
@@ -74,8 +74,8 @@ class GeoEncoderDecoder(EncoderDecoder):
             for left in _starts(width, crop_w, stride_w):
                 bottom, right = min(top + crop_h, height), min(left + crop_w, width)
                 window = (..., slice(top, bottom), slice(left, right))
-                centre = ((top + bottom) / 2 / height, (left + right) / 2 / width)
-                metas = [_window_meta(meta, centre) for meta in batch_img_metas]
+                centre = ((top + bottom) / 2, (left + right) / 2)
+                metas = [_window_meta(meta, *centre) for meta in batch_img_metas]
                 for meta in metas:
                     # a torch.Size here is how the heads of MMSegmentation know a window
                     meta['img_shape'] = inputs[window].shape[-2:]
@@ -122,16 +122,17 @@ def _starts(length: int, crop: int, stride: int) -> list[int]:
     return [*range(0, last, stride), last]
 
 
-def _window_meta(meta: Meta, centre: tuple[float, float]) -> Meta:
-    """Copy ``meta`` with the location of a window, whose centre is given as a share of the image.
-
-    In an image padded to a multiple of the patch the share is off by less than a patch: metres.
-    """
-    corners = meta.get('location_corners')
-    if corners is None:
+@torch.compiler.disable
+def _window_meta(meta: Meta, row: float, col: float) -> Meta:
+    """Copy ``meta`` with the location of a window, whose centre is given in pixels."""
+    if meta.get('epsg') is None or 'bounds' not in meta:
         return dict(meta)
-    down, right = centre
-    weights = np.array(
-        [(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right]
-    )
-    return {**meta, 'location_coords': weights @ np.asarray(corners, np.float64)}
+    height, width = meta['img_shape']  # without the padding, which is below and to the right
+    flip = meta['flip_direction'] if meta.get('flip') else None  # of test-time augmentation
+    row = height - row if flip == 'vertical' else row
+    col = width - col if flip == 'horizontal' else col
+    west, south, east, north = meta['bounds']
+    x = west + (east - west) * col / width
+    y = north - (north - south) * row / height
+    (lon,), (lat,) = transform(f'EPSG:{meta["epsg"]}', 'EPSG:4326', [x], [y])
+    return {**meta, 'location_coords': (lat, lon)}

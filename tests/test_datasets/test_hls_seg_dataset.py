@@ -3,6 +3,7 @@ import time
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import rasterio
 import torch
 from mmengine.dataset import ClassBalancedDataset
 from mmseg.registry import DATASETS
@@ -37,6 +38,9 @@ def test_what_a_sample_knows(chips):
     # Day of year counted from 0: 1 March 2022 is 31 + 28, 15 July 181 + 14.
     assert info['temporal_coords'].tolist() == [[2022, 59], [2022, 195], [2023, 0]]
     assert info['location_coords'].tolist() == [38.5, -118.0]  # latitude first
+    with rasterio.open(info['img_path']) as image:
+        assert info['epsg'] == image.crs.to_epsg() == 32610
+        assert info['bounds'] == tuple(image.bounds)
     assert info['class_pixels'].sum() == 16 * 16 - 1
     assert info['reduce_zero_label'] is False
     assert info['seg_fields'] == []

@@ -1,17 +1,28 @@
 """Dates and locations reach the backbone in training, testing and every window."""
 
+import itertools
+from pathlib import Path
+
+import numpy as np
 import pytest
+import rasterio
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import pseudo_collate
 from mmengine.structures import PixelData
+from mmseg.datasets.transforms import PackSegInputs, RandomFlip
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
+from rasterio.transform import xy
+from rasterio.warp import transform
 
+from geoseg_prithvi.datasets import HLSSegDataset, LoadHLSChip
 from geoseg_prithvi.errors import ConfigError
 from geoseg_prithvi.models.geo_encoder_decoder import _starts
 
 DATES = [[2020, 10], [2020, 130], [2021, 250]]
 ARCH = dict(embed_dims=32, depth=1, num_heads=2, patch_size=8)
+BASE = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets' / 'hls_lulc.py'
 
 
 def build(coords=('time', 'location'), kind='GeoEncoderDecoder', **test_cfg):
@@ -92,14 +103,66 @@ def test_testing_passes_them_too(seen):
     assert len(seen) == 2
 
 
+def real_chip(chip_folder, direction=None, size=32):
+    """A chip of the dataset with the meta_keys of our configs, flipped and cut to ``size``."""
+    info = HLSSegDataset(str(chip_folder), split='test').get_data_info(0)
+    results = LoadHLSChip(num_frames=3)(info)
+    results.update(img=results['img'][:size], img_shape=(size, 32))
+    if direction:
+        results = RandomFlip(prob=1.0, direction=direction)(results)
+    packed = PackSegInputs(meta_keys=Config.fromfile(BASE).meta_keys)(results)
+    return info['img_path'], pseudo_collate([packed])
+
+
+@pytest.mark.parametrize('direction', [None, 'horizontal', 'vertical'])
 @torch.no_grad()
-def test_each_window_has_its_own_location(seen):
+def test_each_window_has_the_location_of_its_centre(seen, chip_folder, monkeypatch, direction):
+    """Against the georeference in the file, in test-time augmentation too."""
+    places = []
+    model = build(mode='slide', crop_size=(16, 16), stride=(8, 16)).eval()
+    original = model.encode_decode
+
+    def encode_decode(inputs, metas):
+        places.extend(meta['location_coords'] for meta in metas)
+        return original(inputs, metas)
+
+    monkeypatch.setattr(model, 'encode_decode', encode_decode)
+    path, data = real_chip(chip_folder, direction)
+    model.test_step(data)
+
+    rows, cols = np.transpose([*itertools.product((8, 16, 24), (8, 24))])
+    rows = 32 - rows if direction == 'vertical' else rows
+    cols = 32 - cols if direction == 'horizontal' else cols
+    with rasterio.open(path) as image:
+        xs, ys = xy(image.transform, rows, cols, offset='ul')
+        lon, lat = transform(image.crs, 'EPSG:4326', xs, ys)
+    np.testing.assert_allclose(places, np.transpose([lat, lon]), rtol=0, atol=1e-6)
+    assert np.ptp(places, axis=0).min() > 1e-3  # 16 pixels are 480 m
+    reached = torch.cat([location for _, location in seen])
+    assert torch.equal(reached, torch.tensor(np.array(places, np.float32)))
+
+
+@torch.no_grad()
+def test_padding_does_not_move_the_windows(seen, chip_folder):
     model = build(mode='slide', crop_size=(16, 16), stride=(16, 16)).eval()
-    # upper left, upper right, lower left, lower right: latitude falls, longitude rises
-    corners = [[12.0, 20.0], [12.0, 24.0], [8.0, 20.0], [8.0, 24.0]]
-    model.test_step(batch(32, 32, temporal_coords=DATES, location_corners=corners))
-    windows = [location[0].tolist() for _, location in seen]
-    assert windows == [[11, 21], [11, 23], [9, 21], [9, 23]]
+    bounds = (500_000.0, 4_000_000.0, 500_000.0 + 30 * 32, 4_000_000.0 + 30 * 28)
+    data = real_chip(chip_folder, size=28)[1]  # padded to 32 rows
+    for sample in data['data_samples']:
+        sample.set_metainfo(dict(epsg=32610, bounds=bounds))
+    model.test_step(data)
+    lon, lat = transform('EPSG:32610', 'EPSG:4326', [500_720.0], [4_000_840.0 - 24 * 30])
+    assert seen[-1][1].tolist() == np.float32([[lat[0], lon[0]]]).tolist()
+
+
+@torch.no_grad()
+def test_a_whole_chip_has_the_location_of_the_index(seen, chip_folder):
+    path, data = real_chip(chip_folder)
+    expected = data['data_samples'][0].location_coords
+    build().eval().test_step(data)
+    assert [location[0].tolist() for _, location in seen] == [expected.tolist()]
+    with rasterio.open(path) as image:
+        lon, lat = transform(image.crs, 'EPSG:4326', *xy(image.transform, [16], [16], offset='ul'))
+    np.testing.assert_allclose(expected, [lat[0], lon[0]], rtol=1e-6)  # float32
 
 
 @torch.no_grad()

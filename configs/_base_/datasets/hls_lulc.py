@@ -13,6 +13,8 @@ meta_keys = (
     'sensors',
     'temporal_coords',
     'location_coords',
+    'epsg',
+    'bounds',
 )
 train_pipeline = [
     dict(type='LoadHLSChip', num_frames=num_frames),
