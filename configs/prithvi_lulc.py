@@ -10,7 +10,8 @@ model = dict(
         drop_path_rate=0.1,
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='hf://ibm-nasa-geospatial/Prithvi-EO-1.0-100M/Prithvi_EO_V1_100M.pt',
+            checkpoint='hf://ibm-nasa-geospatial/Prithvi-EO-1.0-100M/'
+            'Prithvi_EO_V1_100M.pt@f3a9ea7a1723621b0aeceb4de993093704d712c5',
         ),
     )
 )

@@ -7,7 +7,8 @@ model = dict(
     backbone=dict(
         arch='v2-100M-TL',
         init_cfg=dict(
-            checkpoint='hf://ibm-nasa-geospatial/Prithvi-EO-2.0-100M-TL/Prithvi_EO_V2_100M_TL.pt'
+            checkpoint='hf://ibm-nasa-geospatial/Prithvi-EO-2.0-100M-TL/'
+            'Prithvi_EO_V2_100M_TL.pt@2c84e383194986040f883cc43d7869002c425e1b'
         ),
     ),
     neck=[

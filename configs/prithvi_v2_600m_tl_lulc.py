@@ -8,7 +8,8 @@ model = dict(
     backbone=dict(
         arch='v2-600M-TL',
         init_cfg=dict(
-            checkpoint='hf://ibm-nasa-geospatial/Prithvi-EO-2.0-600M-TL/Prithvi_EO_V2_600M_TL.pt'
+            checkpoint='hf://ibm-nasa-geospatial/Prithvi-EO-2.0-600M-TL/'
+            'Prithvi_EO_V2_600M_TL.pt@3d72adc6dfc4cc3862bf4f41da8c83db267193c9'
         ),
         with_cp=True,
     ),

@@ -7,7 +7,8 @@ model = dict(
     backbone=dict(
         arch='v2-tiny-TL',
         init_cfg=dict(
-            checkpoint='hf://ibm-nasa-geospatial/Prithvi-EO-2.0-tiny-TL/Prithvi_EO_V2_tiny_TL.pt'
+            checkpoint='hf://ibm-nasa-geospatial/Prithvi-EO-2.0-tiny-TL/'
+            'Prithvi_EO_V2_tiny_TL.pt@335eadc2c45ad5abe7bd307223e1c48c5b60c41b'
         ),
     ),
     neck=[

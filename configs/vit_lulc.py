@@ -10,7 +10,8 @@ model = dict(
         drop_path_rate=0.1,
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='hf://timm/vit_base_patch16_224.augreg2_in21k_ft_in1k/model.safetensors',
+            checkpoint='hf://timm/vit_base_patch16_224.augreg2_in21k_ft_in1k/'
+            'model.safetensors@063c6c38a5d8510b2e57df480445e94b231dad2c',
         ),
     ),
     neck=[

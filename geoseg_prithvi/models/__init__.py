@@ -3,7 +3,7 @@
 from .conversion import load_hls_foundation
 from .data_preprocessor import HLSDataPreprocessor, read_normalization
 from .geo_encoder_decoder import GeoEncoderDecoder
-from .hub import fetch_checkpoint
+from .hub import current_revision, fetch_checkpoint
 from .losses import MultiClassDiceLoss, SoftmaxFocalLoss
 from .necks import ConvTransformerTokensToEmbeddingNeck, ProgressiveUpsample, TemporalFuse
 from .prithvi_mae import PrithviMAE, load_mae_weights
@@ -27,6 +27,7 @@ __all__ = [
     'TemporalFuse',
     'TimmViT',
     'Variant',
+    'current_revision',
     'fetch_checkpoint',
     'get_variant',
     'is_published',

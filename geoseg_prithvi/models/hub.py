@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
+    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
@@ -66,10 +67,39 @@ def fetch_checkpoint(checkpoint: str | Path, sha256: str | None = None) -> Path:
     return path
 
 
-def _download(url: str) -> Path:
+def current_revision(url: str) -> str:
+    """Ask the hub which commit the main branch of a checkpoint's repository stands at.
+
+    Args:
+        url: ``hf://owner/repo/file``, with or without a revision.
+
+    Raises:
+        ConfigError: If the URL is malformed.
+        WeightsNotFoundError: If the hub cannot be reached, or the file is not there any more.
+    """
+    match = _match(url)
+    try:
+        info = HfApi().model_info(match['repo'])
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        reason = ' '.join(str(error).split())
+        raise WeightsNotFoundError(f'The hub was asked for {match["repo"]}: {reason}.') from error
+    if match['file'] not in {sibling.rfilename for sibling in info.siblings}:
+        raise WeightsNotFoundError(
+            f'{match["repo"]} has no file {match["file"]} at its current revision {info.sha}; '
+            'stay with the pinned one.'
+        )
+    return info.sha
+
+
+def _match(url: str) -> re.Match[str]:
     match = _HF.match(url)
     if match is None:
         raise ConfigError(f'{url} is no checkpoint URL; write hf://owner/repo/file[@revision].')
+    return match
+
+
+def _download(url: str) -> Path:
+    match = _match(url)
     try:
         return Path(hf_hub_download(match['repo'], match['file'], revision=match['revision']))
     except GatedRepoError:

@@ -1,9 +1,9 @@
 """The hub through the real client, against a server on this machine that speaks its protocol."""
 
 import hashlib
-import http.server
-import threading
+import runpy
 from contextlib import contextmanager
+from pathlib import Path
 
 import huggingface_hub.constants as constants
 import pytest
@@ -11,98 +11,11 @@ import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from geoseg_prithvi.errors import CheckpointMismatchError, WeightsNotFoundError
-from geoseg_prithvi.models import PrithviViT, fetch_checkpoint
+from geoseg_prithvi.models import PrithviViT, current_revision, fetch_checkpoint
 
-COMMITS = {'main': 'a' * 40, 'v1': 'b' * 40}
+from ..hub_server import COMMITS, Hub
+
 ARCH = dict(embed_dims=32, depth=2, num_heads=2, patch_size=8)
-
-
-class Hub:
-    """Files by commit, and what went over the wire."""
-
-    def __init__(self):
-        self.files = {}
-        self.requests = []
-        self.failures = []  # statuses to answer with before anything else
-        self.cut_after = None  # drop the connection after so many bytes, once
-
-
-def _handler(hub):
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = 'HTTP/1.1'
-
-        def log_message(self, *args):
-            pass
-
-        def do_HEAD(self):
-            self._answer(body=False)
-
-        def do_GET(self):
-            self._answer(body=True)
-
-        def _error(self, status, code=None):
-            self.send_response(status)
-            if code:
-                self.send_header('X-Error-Code', code)
-            self.send_header('Content-Length', '0')
-            self.end_headers()
-
-        def _answer(self, body):
-            hub.requests.append((self.command, self.path, self.headers.get('Range')))
-            if hub.failures:
-                return self._error(hub.failures.pop(0))
-            path = self.path.split('?')[0]
-            if path.startswith('/cdn/'):
-                commit, name = path.removeprefix('/cdn/').split('/', 1)
-                return self._send(commit, hub.files[commit, name], body)
-            # /owner/repo/resolve/revision/file
-            _, owner, _, _, revision, name = path.split('/', 5)
-            if owner != 'owner':
-                return self._error(401, 'RepoNotFound')
-            commit = COMMITS.get(revision, revision)
-            if commit not in COMMITS.values():
-                return self._error(404, 'RevisionNotFound')
-            content = hub.files.get((commit, name))
-            if content is None:
-                return self._error(404, 'EntryNotFound')
-            self.send_response(302)
-            self.send_header('Location', f'/cdn/{commit}/{name}')
-            self._meta(commit, content)
-            self.send_header('X-Linked-Size', str(len(content)))
-            self.send_header('X-Linked-Etag', self._etag(content))
-            self.send_header('Content-Length', '0')
-            self.end_headers()
-
-        @staticmethod
-        def _etag(content):
-            return f'"{hashlib.sha256(content).hexdigest()}"'
-
-        def _meta(self, commit, content):
-            self.send_header('X-Repo-Commit', commit)
-            self.send_header('ETag', self._etag(content))
-            self.send_header('Accept-Ranges', 'bytes')
-
-        def _send(self, commit, content, body):
-            start = 0
-            if self.headers.get('Range'):
-                start = int(self.headers['Range'].removeprefix('bytes=').split('-')[0])
-                self.send_response(206)
-                self.send_header(
-                    'Content-Range', f'bytes {start}-{len(content) - 1}/{len(content)}'
-                )
-            else:
-                self.send_response(200)
-            self._meta(commit, content)
-            self.send_header('Content-Length', str(len(content) - start))
-            self.end_headers()
-            if body:
-                end = len(content)
-                if hub.cut_after is not None:
-                    end, hub.cut_after = hub.cut_after, None
-                    self.close_connection = True
-                self.wfile.write(content[start:end])
-
-    return Handler
 
 
 @pytest.fixture
@@ -114,16 +27,12 @@ def hub(monkeypatch, tmp_path, golden):
         file = tmp_path / f'{i}.pt'
         torch.save(state, file)
         hub.files[commit, 'weights/tiny.pt'] = file.read_bytes()
-    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), _handler(hub))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    hub.server = server
-    endpoint = f'http://127.0.0.1:{server.server_port}'
     # what HF_ENDPOINT, HF_HOME and HF_HUB_DISABLE_XET set when the client is imported
-    monkeypatch.setattr(constants, 'ENDPOINT', endpoint)
+    monkeypatch.setattr(constants, 'ENDPOINT', hub.endpoint)
     monkeypatch.setattr(
         constants,
         'HUGGINGFACE_CO_URL_TEMPLATE',
-        endpoint + '/{repo_id}/resolve/{revision}/{filename}',
+        hub.endpoint + '/{repo_id}/resolve/{revision}/{filename}',
     )
     monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path / 'cache'))
     monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', False)
@@ -132,8 +41,7 @@ def hub(monkeypatch, tmp_path, golden):
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv('NO_PROXY', '127.0.0.1')
     yield hub
-    server.shutdown()
-    server.server_close()
+    hub.stop()
 
 
 URL = 'hf://owner/repo/weights/tiny.pt'
@@ -141,8 +49,7 @@ URL = 'hf://owner/repo/weights/tiny.pt'
 
 @contextmanager
 def server_down(hub):
-    hub.server.shutdown()
-    hub.server.server_close()
+    hub.stop()
     yield
 
 
@@ -218,3 +125,51 @@ def test_an_unreachable_hub_is_told(hub, monkeypatch):
         pytest.raises(WeightsNotFoundError, match=r'the hub cannot be reached .* no copy'),
     ):
         fetch_checkpoint(URL)
+
+
+TOOL = Path(__file__).parents[2] / 'tools' / 'model_summary.py'
+CONFIG = """# hf://owner/repo/weights/tiny.pt in a comment stays
+model = dict(
+    backbone=dict(init_cfg=dict(
+        checkpoint='hf://owner/repo/weights/'
+        'tiny.pt@{old}',
+    )),
+    other=dict(checkpoint='hf://owner/repo/weights/tiny.pt'),
+    file='tiny.pt.txt',
+)
+"""
+
+
+def test_revisions_are_shown_and_pinned(hub, tmp_path, monkeypatch, capsys):
+    config, other = tmp_path / 'configs' / 'a.py', tmp_path / 'configs' / 'sub' / 'b.py'
+    other.parent.mkdir(parents=True)
+    config.write_text(CONFIG.format(old='b' * 40))
+    other.write_text("weights = 'elsewhere/tiny.pt'\n")
+    new = f'{URL}@{COMMITS["main"]}'
+
+    def run(*options):
+        monkeypatch.setattr('sys.argv', ['tool', *options, '--configs', str(tmp_path / 'configs')])
+        runpy.run_path(str(TOOL), run_name='__main__')
+        return capsys.readouterr().out.splitlines()
+
+    unpinned, old = f'{new}  the config has none', f'{new}  the config has {"b" * 40}'
+    assert run('--revisions') == [unpinned, old]
+    assert config.read_text() == CONFIG.format(old='b' * 40)
+
+    assert run('--pin') == [unpinned, old, f'written: {config}']
+    pinned = CONFIG.format(old='a' * 40).replace("tiny.pt',\n    f", f"tiny.pt@{'a' * 40}',\n    f")
+    pinned = pinned.replace("tiny.pt')", f"tiny.pt@{'a' * 40}')")
+    assert config.read_text() == pinned
+    assert other.read_text() == "weights = 'elsewhere/tiny.pt'\n"
+    assert run('--pin') == [f'{new}  pinned']
+
+
+def test_a_revision_that_cannot_be_told(hub):
+    with pytest.raises(WeightsNotFoundError, match=r'no file gone.pt at .* a{40}; stay with'):
+        current_revision('hf://owner/repo/gone.pt')
+    with pytest.raises(WeightsNotFoundError, match=r'asked for somebody/repo: .*401'):
+        current_revision('hf://somebody/repo/weights/tiny.pt')
+    hub.failures = [500]
+    with pytest.raises(WeightsNotFoundError, match=r'asked for owner/repo: .*500') as caught:
+        current_revision(URL)
+    assert '\n' not in str(caught.value)
