@@ -17,6 +17,7 @@ import pickle
 import sys
 import types
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,6 +153,7 @@ def load_checkpoint_file(
     try:
         if path.suffix == '.safetensors':
             return _load_safetensors(path, str(map_location or 'cpu'))
+        mmap = mmap and zipfile.is_zipfile(path)  # torch before 1.6 wrote another format
         with torch.serialization.safe_globals(_safe_globals()):
             return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except (pickle.UnpicklingError, UnsafeCheckpointError) as error:

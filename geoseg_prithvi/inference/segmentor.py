@@ -127,7 +127,7 @@ def build_segmentor(
 
 def load_weights(model: nn.Module, checkpoint: Path) -> Mapping[str, Any]:
     """Load a checkpoint, and return what it says of the data that it was trained on."""
-    saved = load_checkpoint_file(checkpoint)
+    saved = load_checkpoint_file(checkpoint, mmap=True)  # copied once, into the model
     state = saved.get('state_dict', saved) if isinstance(saved, Mapping) else None
     if not isinstance(state, Mapping):
         raise CheckpointMismatchError(f'{checkpoint} holds no state_dict; give a model checkpoint.')

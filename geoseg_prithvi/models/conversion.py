@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmseg.models import EncoderDecoder
 
 from ..errors import ConfigError
@@ -57,3 +59,20 @@ def load_hls_foundation(
     if theirs.get('PALETTE') is not None:
         ours['palette'] = theirs['PALETTE']
     return report, ours
+
+
+def save_converted(model: EncoderDecoder, dataset_meta: Mapping[str, Any], path: Path) -> None:
+    """Write a converted model as a training checkpoint, atomically.
+
+    Args:
+        model: The segmentor that :func:`load_hls_foundation` filled.
+        dataset_meta: What it returned beside the report.
+        path: The ``.pth`` file.
+    """
+    checkpoint = dict(meta=dict(dataset_meta=dict(dataset_meta)), state_dict=model.state_dict())
+    partial = path.with_name(f'{path.name}.{os.getpid()}.part')
+    try:
+        torch.save(checkpoint, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

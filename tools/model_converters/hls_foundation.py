@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
-import torch
 from mmseg.registry import MODELS
 
 import geoseg_prithvi  # noqa: F401  (registers the components)
 from geoseg_prithvi.engine.launch import load_run_config
 from geoseg_prithvi.errors import OutputExistsError, report_errors
 from geoseg_prithvi.models import load_hls_foundation
+from geoseg_prithvi.models.conversion import save_converted
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,13 +34,7 @@ def main() -> None:
     cfg.model.backbone.init_cfg = None
     model = MODELS.build(cfg.model)
     report, dataset_meta = load_hls_foundation(model, args.checkpoint)
-    checkpoint = dict(meta=dict(dataset_meta=dataset_meta), state_dict=model.state_dict())
-    partial = args.out.with_name(f'{args.out.name}.{os.getpid()}.part')
-    try:
-        torch.save(checkpoint, partial)
-        partial.replace(args.out)
-    finally:
-        partial.unlink(missing_ok=True)
+    save_converted(model, dataset_meta, args.out)
     print(report)
     print(f'written: {args.out}')
 
