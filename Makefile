@@ -8,7 +8,7 @@ DEMO_WORK := work_dirs/demo
 test-onedl test-openmmlab: export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-onedl test-openmmlab lint format docs clean
+.PHONY: help install demo study study-smoke test test-onedl test-openmmlab lint format docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -20,7 +20,7 @@ $(VENV)/.installed: pyproject.toml requirements/onedl.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12) and "geoseg_prithvi needs Python 3.10 to 3.12; run: make PYTHON=/path/to/python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install -q -c requirements/onedl.txt torch
-	$(PY) -m pip install -q -c requirements/onedl.txt -e '.[onedl,data,test]'
+	$(PY) -m pip install -q -c requirements/onedl.txt -e '.[onedl,data,study,test]'
 	touch $@
 
 .venv-openmmlab/.installed: pyproject.toml requirements/openmmlab.txt
@@ -31,6 +31,13 @@ $(VENV)/.installed: pyproject.toml requirements/onedl.txt
 
 demo: install  ## synthetic granules -> chips -> training -> test -> land-cover map (10 minutes on 2 cores)
 	PY=$(PY) tools/demo.sh $(DEMO) $(DEMO_WORK)
+
+study: install  ## pre-training and 100 runs on the embedded world -> docs/study (3 hours on 2 cores)
+	PY=$(PY) tools/study.sh configs/studies/demo.py $(DEMO) docs/study
+
+study-smoke: install  ## a corner of the study, on a smaller world (4 minutes)
+	PY=$(PY) tools/study.sh configs/studies/demo_smoke.py data/demo_smoke work_dirs/study_smoke/report \
+		--tiles 10SEG 10SFG 10SGG --size 256 --scene ''
 
 test: test-onedl test-openmmlab  ## the test suite, on both MMSegmentation stacks
 

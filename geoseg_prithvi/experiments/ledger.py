@@ -55,6 +55,7 @@ CODE = (
     'data/subset_manifest.py',
     'data/subsets.py',
 )
+_WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 #: How the parts of a key are called in messages.
 PARTS = {
     'config': 'the config',
@@ -258,11 +259,8 @@ def _digest_code(path: Path, modified: int) -> str:
     """Digest of a module as it is now: a study may go on while somebody edits the package."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
-        body = getattr(node, 'body', None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-            value = body[0].value
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                body[0] = ast.Pass()
+        if isinstance(node, _WITH_DOCSTRING) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
     return _digest(ast.unparse(tree))
 
 
