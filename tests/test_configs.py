@@ -21,12 +21,15 @@ from geoseg_prithvi.models import VARIANTS
 from .test_tools.conftest import make_chips
 
 ROOT = Path(__file__).parents[1]
+# The parts in _base_ are tested by the configs that are made of them; studies are no configs of a
+# runner but lists of them, which tests/test_experiments reads.
 CONFIGS = sorted(
     str(path.relative_to(ROOT))
     for path in (ROOT / 'configs').rglob('*.py')
     if path.relative_to(ROOT / 'configs').parts[0] not in ('_base_', 'studies')
 )
-SEGMENTORS = [path for path in CONFIGS if 'mae' not in path]
+AUTOENCODERS = [path for path in CONFIGS if 'mae' in Path(path).stem]
+SEGMENTORS = [path for path in CONFIGS if path not in AUTOENCODERS]
 
 
 @pytest.fixture(autouse=True, scope='module')
@@ -110,7 +113,6 @@ def test_every_config_on_disk_is_tested():
     found = {str(p.relative_to(ROOT)) for p in (ROOT / 'configs').rglob('*_lulc*.py')}
     assert found <= {*CONFIGS} | {p for p in found if '_base_' in p}
     assert {'configs/burn_scars.py', 'configs/floods.py', 'configs/crops.py'} <= set(CONFIGS)
-    assert len(CONFIGS) == len(SEGMENTORS) + len([p for p in CONFIGS if 'mae' in p])
 
 
 @pytest.mark.parametrize('path', SEGMENTORS)
@@ -149,6 +151,41 @@ def test_a_shrunk_copy_trains_and_predicts(path, chips):
     assert result.pred_sem_seg.data.shape == (1, 32, 32)
     assert int(result.pred_sem_seg.data.max()) < model.decode_head.num_classes
     model.train()
+
+
+@pytest.mark.parametrize('path', AUTOENCODERS)
+def test_an_autoencoder_of_the_real_size_can_be_built(path):
+    cfg = load(path)
+    assert cfg.model.type == 'PrithviMAE'
+    frames = cfg.model.data_preprocessor.num_frames
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+        side = model.encoder.base_size[1] * model.encoder.patch_size
+        pred, mask = model(torch.empty(1, frames * 6, side, side))
+    tokens = frames * (side // model.encoder.patch_size) ** 2
+    assert mask.shape == (1, tokens)
+    assert pred.shape == (1, tokens, 6 * model.encoder.patch_size**2)
+
+
+@pytest.mark.parametrize('path', AUTOENCODERS)
+def test_a_shrunk_autoencoder_trains(path, chips):
+    cfg = load(path)
+    arch = cfg.model.encoder.arch
+    patch = VARIANTS[arch].patch_size if isinstance(arch, str) else arch.get('patch_size', 16)
+    cfg.model.encoder.arch = dict(embed_dims=32, depth=2, num_heads=2, patch_size=patch)
+    cfg.model.encoder.img_size = 4 * patch
+    cfg.model.decoder = dict(embed_dims=16, depth=1, num_heads=2)
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    losses = model.train().train_step(sample_of(cfg, 'train', chips), wrapper)
+    assert torch.isfinite(losses['loss'])
+    changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert changed == {n for n, p in model.named_parameters() if p.requires_grad}
+    for result in model.eval().val_step(sample_of(cfg, 'val', chips)):
+        assert torch.isfinite(result['reconstructed']).all()
 
 
 BASELINES = ['unet_lulc', 'vit_lulc', 'prithvi_lulc_frozen', 'prithvi_lulc_scratch']
