@@ -21,6 +21,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
 
 import numpy as np
 import torch
@@ -67,6 +68,7 @@ def prepare_stack() -> None:
 
     # The empty prefix is mmengine's loader of local files: load_from, resume and init_cfg use it.
     CheckpointLoader.register_scheme('', load_checkpoint_file, force=True)
+    CheckpointLoader.register_scheme(['http://', 'https://'], load_checkpoint_url, force=True)
 
 
 def _stand_in_for_compiled_ops() -> None:
@@ -169,6 +171,30 @@ def load_checkpoint_file(
             f'{path} is no whole checkpoint ({reason}); copy or download it again, or use an '
             'earlier one.'
         ) from error
+
+
+def load_checkpoint_url(url: str, map_location: Any = 'cpu') -> Any:
+    """Download a checkpoint into torch's cache, once, and load it without running its code.
+
+    Args:
+        url: ``http://`` or ``https://``.
+        map_location: As in :func:`torch.load`.
+
+    Raises:
+        WeightsNotFoundError: If it cannot be downloaded.
+        UnsafeCheckpointError: If it holds other objects than tensors and plain data.
+        CheckpointMismatchError: If it is no checkpoint.
+    """
+    path = Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(url).path).name
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), progress=False)
+        except OSError as error:
+            raise WeightsNotFoundError(
+                f'{url} could not be downloaded ({error}); download it by hand and give its path.'
+            ) from error
+    return load_checkpoint_file(path, map_location)
 
 
 def _load_safetensors(path: Path, device: str) -> Any:

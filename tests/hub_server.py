@@ -15,6 +15,7 @@ class Hub:
         self.files = {}
         self.requests = []
         self.failures = []  # statuses to answer with before anything else
+        self.token = None  # without it the repository is not shown
         self.cut_after = None  # drop the connection after so many bytes, once
         self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), _handler(self))
         self.endpoint = f'http://127.0.0.1:{self.server.server_port}'
@@ -49,6 +50,8 @@ def _handler(hub):
             hub.requests.append((self.command, self.path, self.headers.get('Range')))
             if hub.failures:
                 return self._error(hub.failures.pop(0))
+            if hub.token and self.headers.get('Authorization') != f'Bearer {hub.token}':
+                return self._error(401, 'RepoNotFound')
             path = self.path.split('?')[0]
             if path.startswith('/cdn/'):
                 commit, name = path.removeprefix('/cdn/').split('/', 1)

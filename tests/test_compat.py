@@ -1,15 +1,18 @@
 """Safe checkpoints and the two stacks."""
 
+import functools
+import http.server
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import load_checkpoint
+from mmengine.runner import CheckpointLoader, load_checkpoint
 
 from geoseg_prithvi.compat import load_checkpoint_file
 from geoseg_prithvi.errors import (
@@ -85,6 +88,33 @@ def test_code_in_a_checkpoint_is_refused_and_never_runs(tmp_path, loader):
     with pytest.raises(UnsafeCheckpointError, match=r'evil\.pth was not loaded.*could run code'):
         loader(path) if loader else load_checkpoint(torch.nn.Linear(1, 1), str(path))
     assert not target.exists()
+
+
+def test_a_url_is_downloaded_once_and_loaded_as_safely(tmp_path, monkeypatch):
+    target, requests = tmp_path / 'ran', []
+    torch.save(dict(a=torch.ones(1)), tmp_path / 'good.pth')
+    torch.save(dict(a=_RunsCode(target)), tmp_path / 'evil.pth')
+
+    class Files(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            requests.append(self.path)
+
+    handler = functools.partial(Files, directory=str(tmp_path))
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+    monkeypatch.setenv('NO_PROXY', '127.0.0.1')
+    base = f'http://127.0.0.1:{server.server_port}'
+    for _ in range(2):
+        assert CheckpointLoader.load_checkpoint(f'{base}/good.pth?download=true')['a'] == 1
+    assert requests == ['/good.pth?download=true']
+    with pytest.raises(UnsafeCheckpointError, match=r'evil\.pth was not loaded.*could run code'):
+        CheckpointLoader.load_checkpoint(f'{base}/evil.pth')
+    with pytest.raises(WeightsNotFoundError, match=r'/none\.pth could not be downloaded .*404'):
+        CheckpointLoader.load_checkpoint(f'{base}/none.pth')
+    assert not target.exists()
+    server.shutdown()
+    server.server_close()
 
 
 def test_getattr_serves_only_the_log_history(tmp_path):

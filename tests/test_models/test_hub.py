@@ -82,6 +82,14 @@ def test_a_pinned_commit_in_the_cache_asks_nobody(hub):
     assert hub.requests == []
 
 
+def test_a_private_repository_needs_the_token(hub, monkeypatch):
+    hub.token = 'hf_secret'
+    with pytest.raises(WeightsNotFoundError, match='or HF_TOKEN does not give access'):
+        fetch_checkpoint(URL)
+    monkeypatch.setenv('HF_TOKEN', 'hf_secret')
+    assert fetch_checkpoint(URL).is_file()
+
+
 def test_digest(hub):
     digest = hashlib.sha256(hub.files[COMMITS['main'], 'weights/tiny.pt']).hexdigest()
     fetch_checkpoint(URL, sha256=digest.upper())
