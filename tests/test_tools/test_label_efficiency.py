@@ -33,7 +33,7 @@ def results(study, work, out):
 
 def two_runs(chips, path, **changes):
     """One experiment with two seeds, on half of the chips."""
-    content = tiny_study(chips, fractions=[0.5], seeds=[0, 1], **changes)
+    content = tiny_study(chips, **{'fractions': [0.5], 'seeds': [0, 1], **changes})
     del content['experiments']['unet']
     return write_study(path, content)
 
