@@ -49,6 +49,10 @@ class ConfigError(GeosegError, ValueError):
     """A configuration value is outside its legal set."""
 
 
+class ResultsError(GeosegError, ValueError):
+    """A table of results is damaged or lacks what was asked of it."""
+
+
 class WeightsNotFoundError(GeosegError, FileNotFoundError):
     """Pre-trained weights can be found neither locally nor on the hub."""
 
