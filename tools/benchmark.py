@@ -90,8 +90,31 @@ def run_predict(args: argparse.Namespace) -> None:
     print(f'peak memory  {found.memory:9.0f} MiB')
 
 
+def add_weights(commands: argparse._SubParsersAction) -> None:
+    """``weights``: loading and converting weights of full size."""
+    parser = commands.add_parser('weights', help='time and memory of loading and converting')
+    parser.add_argument(
+        'config', nargs='?', default='configs/burn_scars.py', help='of the fine-tuned model'
+    )
+    parser.set_defaults(run=run_weights)
+
+
+def run_weights(args: argparse.Namespace) -> None:
+    """Print time and memory beyond the model itself, with random weights of the true shapes."""
+    import tempfile
+    from pathlib import Path
+
+    from geoseg_prithvi.experiments.weights_benchmark import time_weights
+
+    print('step                   file   build    step   memory beyond the model')
+    with tempfile.TemporaryDirectory() as folder:
+        for t in time_weights(Path(folder), Path(args.config)):
+            times = f'{t.build:4.1f} s  {t.seconds:4.1f} s'
+            print(f'{t.step:19} {t.size:5d} MB  {times}  {t.memory:5d} MB')
+
+
 #: A new subject adds a function here and one that measures in `geoseg_prithvi`.
-SUBJECTS = (add_balance, add_predict)
+SUBJECTS = (add_balance, add_predict, add_weights)
 
 
 @report_errors
