@@ -1,17 +1,18 @@
-"""Cut one slab of a tile into chips: the unit of work, of progress and of resuming.
+"""Cut one year of a tile into chips: the unit of work, of progress and of resuming.
 
-A slab is some rows of chips over the full width of a tile. A task opens each granule band once
-for all of its chips and walks down the rows, so that GDAL's block cache, bounded by
-:data:`CACHE_MB`, decodes each block once. A task reads files, writes files and returns a record of
-plain data: it can run in any process on any machine that sees the folders.
+A task opens each granule band once for all of its chips and walks down the rows, so that GDAL's
+block cache, bounded by :data:`CACHE_MB`, decodes each block once. One thread decodes, another
+labels, compresses and writes: a single tile keeps two cores busy. A task reads files, writes files
+and returns a record of plain data: it can run in any process on any machine that sees the folders.
 
-A granule that turns out damaged is left out of the slab as if it were not there: the slab is begun
-anew without it. That depends on the files alone, so every run makes the same chips.
+A granule that turns out damaged is left out as if it were not there: the tile is begun anew
+without it. That depends on the files alone, so every run makes the same chips.
 """
 
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
@@ -41,10 +42,12 @@ from .statistics import band_sums
 #: 2 MB a band; this holds two such rows for 64 granule bands.
 CACHE_MB = 256
 
+#: Chips that may wait, decoded, for the thread that writes them: 1.8 MB each.
+AHEAD = 8
 #: Stands for the clear share of a damaged granule: below that of any other.
 DAMAGED = -1.0
 #: Raised when the record of a task changes, or the chips that it makes.
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +95,7 @@ class ChipOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class SlabTask:
+class TileTask:
     """All that a worker needs to know.
 
     Attributes:
@@ -100,7 +103,7 @@ class SlabTask:
         year: Year of the labels and of the frames.
         grid: The tile's pixels.
         granules: All granules of the tile in that year.
-        labels: The label maps over the tile.
+        labels: The label maps over the tile; none for chips without labels.
         cells: ``(row, column)`` of the first pixel of each chip, row by row.
         options: What a chip must be like.
         legend: The classes.
@@ -122,7 +125,7 @@ class SlabTask:
     @property
     def record_path(self) -> Path:
         """Where the record of the finished task is kept."""
-        return self.out / '.tasks' / f'{self.tile}_{self.year}_{self.cells[0][0]:04d}.json'
+        return self.out / '.tasks' / f'{self.tile}_{self.year}.json'
 
     def fingerprint(self) -> str:
         """Return a digest of everything that decides over the content of the chips.
@@ -148,8 +151,8 @@ class SlabTask:
         return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 
-def cut_slab(task: SlabTask) -> dict[str, object]:
-    """Cut a slab and write its chips and, last, its record.
+def cut_tile(task: TileTask) -> dict[str, object]:
+    """Cut a tile and write its chips and, last, its record.
 
     Args:
         task: What to cut.
@@ -184,8 +187,10 @@ def cut_slab(task: SlabTask) -> dict[str, object]:
             with _leaving_out(damaged, task.strict):
                 rows, skipped = _cut(task, frames, frame_clear)
                 whole = True
-    names = [row[key] for row in rows for key in ('image', 'label')]
-    names += [f'{row["label"]}.aux.xml' for row in rows]
+    names = [row['image'] for row in rows]
+    for row in rows:
+        if row['label']:
+            names += [row['label'], f'{row["label"]}.aux.xml']
     record = dict(
         fingerprint=fingerprint,
         rows=rows,
@@ -209,7 +214,7 @@ def _leaving_out(damaged: dict[str, str], strict: bool) -> Iterator[None]:
         damaged[str(GranuleId.parse(error.path.name)[0])] = str(error)
 
 
-def finished(task: SlabTask) -> dict[str, object] | None:
+def finished(task: TileTask) -> dict[str, object] | None:
     """Return the record of a task that needs no work, else None.
 
     A record of other inputs, or whose files are gone or of another size, is removed.
@@ -236,7 +241,7 @@ def _whole(folder: Path, files: Mapping[str, int]) -> bool:
         return False
 
 
-def _clear_fractions(task: SlabTask, granule: Granule) -> np.ndarray:
+def _clear_fractions(task: TileTask, granule: Granule) -> np.ndarray:
     """Return the clear share of a granule over each cell, ``(N,)``, from Fmask's bits."""
     size = task.options.chip_size
     in_row = collections.defaultdict(list)
@@ -258,7 +263,7 @@ def _clear_fractions(task: SlabTask, granule: Granule) -> np.ndarray:
 
 
 class _BandReader:
-    """Keeps granule bands open while a slab is cut."""
+    """Keeps granule bands open while a tile is cut."""
 
     def __init__(self, grid: Grid, first: Granule) -> None:
         self._grid = grid
@@ -289,77 +294,104 @@ class _BandReader:
 
 
 def _cut(
-    task: SlabTask, frames: np.ndarray, frame_clear: np.ndarray
+    task: TileTask, frames: np.ndarray, frame_clear: np.ndarray
 ) -> tuple[list[dict[str, object]], collections.Counter[str]]:
-    """Write the chips of a slab; return their rows and how many cells were skipped, and why."""
+    """Write the chips of a tile; return their rows and how many cells were skipped, and why."""
     options = task.options
     size = options.chip_size
     rows: list[dict[str, object]] = []
     skipped: collections.Counter[str] = collections.Counter()
+
+    def note(outcome: dict[str, object] | str) -> None:
+        if isinstance(outcome, str):
+            skipped[outcome] += 1
+        else:
+            rows.append(outcome)
+
     with (
         _BandReader(task.grid, task.granules[0]) as reader,
         LabelReader(task.labels, task.grid, task.legend) as labels,
+        concurrent.futures.ThreadPoolExecutor(1) as writer,
     ):
+        waiting: collections.deque[concurrent.futures.Future] = collections.deque()
         for (row, column), chosen, clear in zip(task.cells, frames, frame_clear, strict=True):
             if clear.min() == DAMAGED:
-                skipped['of damaged granules only'] += 1
+                note('of damaged granules only')
                 continue
             if clear.min() < options.min_clear:
-                skipped['not clear enough'] += 1
+                note('not clear enough')
                 continue
             window = Window(column, row, size, size)
             granules = [task.granules[i] for i in chosen]
             pixels = reader.read(granules, options.bands, window)
-            valid = float((pixels != FILL).all(axis=0).mean())
-            if valid < options.min_valid:
-                skipped['too little data'] += 1
-                continue
-            classes, votes = labels.read(window)
-            labelled = classes != IGNORE
-            purity = votes / CELLS**2
-            mean_purity = float(purity[labelled].mean()) if labelled.any() else 0.0
-            classes[purity < options.min_purity] = IGNORE
-            class_pixels = np.bincount(classes.ravel(), minlength=256)[: len(task.legend)]
-            if not class_pixels.any():
-                skipped['no label'] += 1
-                continue
-
-            chip_id = f'{task.tile}_{task.year}_{row:04d}_{column:04d}'
-            minx, miny, maxx, maxy = task.grid.bounds(window)
-            (lon,), (lat,) = transform(
-                task.grid.crs, 'EPSG:4326', [(minx + maxx) / 2], [(miny + maxy) / 2]
+            waiting.append(
+                writer.submit(_write, task, labels, window, granules, clear.tolist(), pixels)
             )
-            entry = dict(
-                chip_id=chip_id,
-                image=f'images/{chip_id}.tif',
-                label=f'labels/{chip_id}.tif',
-                tile=task.tile,
-                epsg=task.grid.epsg,
-                minx=minx,
-                miny=miny,
-                maxx=maxx,
-                maxy=maxy,
-                lon=lon,
-                lat=lat,
-                dates=[granule.date for granule in granules],
-                sensors=[granule.id.sensor for granule in granules],
-                clear_fraction=clear.tolist(),
-                valid_fraction=valid,
-                class_pixels=class_pixels.tolist(),
-                purity=mean_purity,
-            )
-            where = dict(transform=window_transform(window, task.grid.transform), crs=task.grid.crs)
-            write_chip(
-                task.out / entry['image'],
-                pixels,
-                dates=entry['dates'],
-                sensors=entry['sensors'],
-                bands=options.bands,
-                **where,
-            )
-            write_label(task.out / entry['label'], classes, legend=task.legend, **where)
-            rows.append(entry | dict(sums=band_sums(pixels, len(options.bands))))
+            if len(waiting) > AHEAD:
+                note(waiting.popleft().result())
+        for outcome in waiting:
+            note(outcome.result())
     return rows, skipped
+
+
+def _write(
+    task: TileTask,
+    labels: LabelReader,
+    window: Window,
+    granules: Sequence[Granule],
+    clear: list[float],
+    pixels: np.ndarray,
+) -> dict[str, object] | str:
+    """Label a chip and write it; return its row, or why there is none."""
+    options = task.options
+    valid = float((pixels != FILL).all(axis=0).mean())
+    if valid < options.min_valid:
+        return 'too little data'
+    class_pixels, mean_purity = np.zeros(len(task.legend), np.int64), None
+    if task.labels:
+        classes, votes = labels.read(window)
+        labelled = classes != IGNORE
+        purity = votes / CELLS**2
+        mean_purity = float(purity[labelled].mean()) if labelled.any() else 0.0
+        classes[purity < options.min_purity] = IGNORE
+        class_pixels = np.bincount(classes.ravel(), minlength=256)[: len(task.legend)]
+        if not class_pixels.any():
+            return 'no label'
+
+    chip_id = f'{task.tile}_{task.year}_{window.row_off:04d}_{window.col_off:04d}'
+    minx, miny, maxx, maxy = task.grid.bounds(window)
+    (lon,), (lat,) = transform(task.grid.crs, 'EPSG:4326', [(minx + maxx) / 2], [(miny + maxy) / 2])
+    entry = dict(
+        chip_id=chip_id,
+        image=f'images/{chip_id}.tif',
+        label=f'labels/{chip_id}.tif' if task.labels else None,
+        tile=task.tile,
+        epsg=task.grid.epsg,
+        minx=minx,
+        miny=miny,
+        maxx=maxx,
+        maxy=maxy,
+        lon=lon,
+        lat=lat,
+        dates=[granule.date for granule in granules],
+        sensors=[granule.id.sensor for granule in granules],
+        clear_fraction=clear,
+        valid_fraction=valid,
+        class_pixels=class_pixels.tolist(),
+        purity=mean_purity,
+    )
+    where = dict(transform=window_transform(window, task.grid.transform), crs=task.grid.crs)
+    write_chip(
+        task.out / entry['image'],
+        pixels,
+        dates=entry['dates'],
+        sensors=entry['sensors'],
+        bands=options.bands,
+        **where,
+    )
+    if task.labels:
+        write_label(task.out / entry['label'], classes, legend=task.legend, **where)
+    return entry | dict(sums=band_sums(pixels, len(options.bands)))
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -1,4 +1,7 @@
-"""From folders of granules and label maps to a chip folder with its index and statistics."""
+"""From folders of granules and label maps to a chip folder with its index and statistics.
+
+Without label maps the chips are those for self-supervised pre-training.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from rich.progress import (
 from ..errors import ConfigError, GranuleError, LabelError, OutputExistsError
 from ..lulc import IO_LULC, Legend
 from .cells import cell_offsets, plan_cells
-from .chips import ChipOptions, SlabTask, cut_slab, finished
+from .chips import ChipOptions, TileTask, cut_tile, finished
 from .cluster import running
 from .files import remove_partial, write_bytes
 from .frames import candidates
@@ -34,10 +37,6 @@ from .splits import SplitOptions, assign_splits, block_names
 from .statistics import STATS_NAME, write_statistics
 
 OPTIONS_NAME = 'prepare.json'
-#: Height of a slab in pixels, rounded to whole rows of chips: half a full tile, so that two cores
-#: share one. Eight rows of 224 pixels end where the seventh of the 256-pixel blocks of HLS ends:
-#: no block is decoded twice.
-SLAB_PIXELS = 1830
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +48,8 @@ class Outcome:
         skipped: Reason -> cells that gave no chip.
         damaged: Granule left out -> what is wrong with it.
         without_chips: A sentence for each tile and year that gave no chip.
-        tasks: Slabs in all.
-        resumed: Slabs that an earlier run had finished.
+        tasks: Tiles in all, each year of a tile counted.
+        resumed: Those that an earlier run had finished.
     """
 
     rows: list[dict[str, object]]
@@ -63,7 +62,7 @@ class Outcome:
 
 def prepare(
     granules: str | os.PathLike[str],
-    labels: str | os.PathLike[str],
+    labels: str | os.PathLike[str] | None,
     out: str | os.PathLike[str],
     chips: ChipOptions,
     splits: SplitOptions,
@@ -78,16 +77,16 @@ def prepare(
 ) -> Outcome:
     """Cut chips, divide them into splits, and write index and statistics.
 
-    A run that was stopped goes on where it was: a slab whose record and files are there, made with
+    A run that was stopped goes on where it was: a tile whose record and files are there, made with
     the same options from the same files, is not cut again.
 
     Args:
         granules: Folder of HLS granules, at any depth.
-        labels: Folder of annual label maps.
+        labels: Folder of annual label maps; ``None`` for chips without labels.
         out: The chip folder.
         chips: What a chip must be like.
         splits: How chips are divided.
-        years: Years to use; all that have both labels and granules by default.
+        years: Years to use; all that have granules, and labels if wanted, by default.
         workers: Processes on this machine; see :func:`geoseg_prithvi.data.cluster.running`.
         scheduler: Address of a dask scheduler whose workers see the same folders.
         strict: Take a damaged granule for an error instead of leaving it out.
@@ -102,11 +101,12 @@ def prepare(
         GeosegError: If the input is not usable; nothing is in the index then.
     """
     # Absolute, because workers of a scheduler stand in another folder.
-    granules, labels, out = (Path(path).absolute() for path in (granules, labels, out))
+    granules, out = Path(granules).absolute(), Path(out).absolute()
+    labels = None if labels is None else Path(labels).absolute()
     tasks, overlapping = plan(
         granules, labels, out, chips, splits, years=years, strict=strict, legend=legend
     )
-    _claim(out, chips, legend, overwrite)
+    _claim(out, chips, legend.name if labels else None, overwrite)
 
     records = {task: finished(task) for task in tasks}
     open_tasks = [task for task, record in records.items() if record is None]
@@ -152,7 +152,7 @@ def prepare(
 
 def plan(
     granules: str | os.PathLike[str],
-    labels: str | os.PathLike[str],
+    labels: str | os.PathLike[str] | None,
     out: Path,
     chips: ChipOptions,
     splits: SplitOptions,
@@ -160,21 +160,21 @@ def plan(
     years: Sequence[int] | None = None,
     strict: bool = False,
     legend: Legend = IO_LULC,
-) -> tuple[list[SlabTask], int]:
+) -> tuple[list[TileTask], int]:
     """Check the input and list the work.
 
     Held-out tiles take precedence on ground that several tiles show, test before val; then tiles
     go by name.
 
     Returns:
-        The tasks, ordered by tile, year and row, and the number of cells left out because an
+        The tasks, ordered by tile and year, and the number of cells left out because an
         earlier tile has their ground.
 
     Raises:
         GeosegError: If the input is not usable.
     """
     tiles = find_granules(granules, chips.bands)
-    maps = find_labels(labels)
+    maps = [] if labels is None else find_labels(labels)
     for tile in (*splits.val_tiles, *splits.test_tiles):
         if tile not in tiles:
             raise ConfigError(
@@ -182,7 +182,9 @@ def plan(
                 'change --val-tiles or --test-tiles.'
             )
     pictured = {granule.id.acquired.year for found in tiles.values() for granule in found}
-    if years is None:
+    if years is None and labels is None:
+        years = sorted(pictured)
+    elif years is None:
         years = sorted(pictured & {label.year for label in maps})
         if not years:
             raise LabelError(
@@ -196,7 +198,6 @@ def plan(
     order = sorted(tiles, key=lambda tile: (rank.get(tile, 2), tile))
     cells = plan_cells({tile: grids[tile] for tile in order}, chips.chip_size, chips.stride)
 
-    rows_per_slab = max(1, SLAB_PIXELS // chips.stride)
     tasks = []
     overlapping = 0
     for tile in sorted(tiles):
@@ -205,29 +206,22 @@ def plan(
             of_year = tuple(g for g in tiles[tile] if g.id.acquired.year == year)
             # An empty window is better told before the work than in its midst.
             candidates([g.id for g in of_year or tiles[tile]], chips.windows, year, tile)
-            over = tuple(labels_over(maps, grid, year, tile))
+            over = () if labels is None else tuple(labels_over(maps, grid, year, tile))
             overlapping += int((~kept).sum())
             tops = cell_offsets(grid.height, chips.chip_size, chips.stride)
             lefts = cell_offsets(grid.width, chips.chip_size, chips.stride)
-            for first in range(0, len(tops), rows_per_slab):
-                chosen = tuple(
-                    (tops[i], lefts[j])
-                    for i in range(first, min(first + rows_per_slab, len(tops)))
-                    for j in np.flatnonzero(kept[i])
+            chosen = tuple((tops[i], lefts[j]) for i, j in np.argwhere(kept))
+            if chosen:
+                tasks.append(
+                    TileTask(tile, year, grid, of_year, over, chosen, chips, legend, out, strict)
                 )
-                if chosen:
-                    tasks.append(
-                        SlabTask(
-                            tile, year, grid, of_year, over, chosen, chips, legend, out, strict
-                        )
-                    )
     return tasks, overlapping
 
 
-def _claim(out: Path, chips: ChipOptions, legend: Legend, overwrite: bool) -> None:
+def _claim(out: Path, chips: ChipOptions, legend: str | None, overwrite: bool) -> None:
     """Make ``out`` ready; refuse a folder of chips that were cut with other options."""
     path = out / OPTIONS_NAME
-    document = dict(format_version=FORMAT_VERSION, legend=legend.name, **chips.document())
+    document = dict(format_version=FORMAT_VERSION, legend=legend, **chips.document())
     content = (json.dumps(document, indent=2) + '\n').encode()
     if path.is_file() and path.read_bytes() != content and not overwrite:
         raise OutputExistsError(
@@ -244,8 +238,8 @@ def _claim(out: Path, chips: ChipOptions, legend: Legend, overwrite: bool) -> No
 
 
 def _run(
-    tasks: Sequence[SlabTask], workers: int, scheduler: str | None, console: Console
-) -> Iterator[tuple[SlabTask, dict[str, object]]]:
+    tasks: Sequence[TileTask], workers: int, scheduler: str | None, console: Console
+) -> Iterator[tuple[TileTask, dict[str, object]]]:
     """Run tasks, yielding each as it ends, under a progress bar."""
     progress = Progress(
         TextColumn('{task.description}'),
@@ -256,14 +250,14 @@ def _run(
         TimeRemainingColumn(),
         console=console,
     )
-    with running(cut_slab, tasks, workers, scheduler) as results, progress:
-        bar = progress.add_task('cutting slabs', total=len(tasks))
+    with running(cut_tile, tasks, workers, scheduler) as results, progress:
+        bar = progress.add_task('cutting tiles', total=len(tasks))
         for result in results:
             yield result
             progress.advance(bar)
 
 
-def _without_chips(records: Mapping[SlabTask, dict[str, object]], chips: ChipOptions) -> list[str]:
+def _without_chips(records: Mapping[TileTask, dict[str, object]], chips: ChipOptions) -> list[str]:
     """Say for each tile and year that gave no chip why it gave none."""
     of_tile = collections.defaultdict(list)
     for task, record in records.items():
@@ -304,8 +298,8 @@ def _listing(skipped: Mapping[str, int]) -> str:
 def _remove_orphans(out: Path, rows: Sequence[dict[str, object]]) -> None:
     """Remove what earlier runs cut from other inputs and this one did not."""
     for key, folder in (('image', 'images'), ('label', 'labels')):
-        known = {Path(row[key]).name for row in rows}
-        for path in (out / folder).iterdir():
+        known = {Path(row[key]).name for row in rows if row[key]}
+        for path in (out / folder).glob('*'):
             if path.name.removesuffix('.aux.xml') not in known:
                 path.unlink()
     # The statistics belong to the index that is about to be written.

@@ -35,11 +35,12 @@ def print_summary(
         counts[row['split']] += row['class_pixels']
         chips[row['split']] += 1
 
+    labelled = any(count.any() for count in counts.values())
     table = Table(title=f'{len(outcome.rows)} chips in {out}', show_footer=True)
-    table.add_column('class (share of labelled pixels)', footer='chips')
+    table.add_column('class (share of labelled pixels)' if labelled else '', footer='chips')
     for split in SPLITS:
         table.add_column(split, justify='right', footer=f'{chips[split]}')
-    for index, name in enumerate(legend.names):
+    for index, name in enumerate(legend.names if labelled else ()):
         shares = (_percent(counts[split][index], counts[split].sum()) for split in SPLITS)
         table.add_row(name, *shares)
     console.print(table)
@@ -57,7 +58,7 @@ def print_summary(
             console.print(f'  {sentence}', highlight=False, soft_wrap=True)
     if outcome.resumed:
         console.print(
-            f'{outcome.resumed} of {outcome.tasks} slabs were finished by an earlier run.',
+            f'{outcome.resumed} of {outcome.tasks} tiles were finished by an earlier run.',
             highlight=False,
         )
 

@@ -9,7 +9,7 @@ import pytest
 import rasterio
 
 from geoseg_prithvi.data.chip_io import read_chip, read_label
-from geoseg_prithvi.data.chips import ChipOptions, SlabTask, cut_slab, finished
+from geoseg_prithvi.data.chips import ChipOptions, TileTask, cut_tile, finished
 from geoseg_prithvi.data.frames import SeasonWindow, equal_windows
 from geoseg_prithvi.data.granules import DamagedGranuleError, find_granules, tile_grid
 from geoseg_prithvi.data.labels import find_labels, labels_over
@@ -29,7 +29,7 @@ from ..granule_world import (
 def task_of(root, cells=((0, 0),), **options):
     (tile, granules), *_ = find_granules(root / 'granules').items()
     grid = tile_grid(granules)
-    return SlabTask(
+    return TileTask(
         tile=tile,
         year=2022,
         grid=grid,
@@ -75,7 +75,7 @@ def test_every_band_lands_in_its_channel(tmp_path, sensor):
         write_tif(folder / f'{name}.Fmask.tif', np.zeros((32, 32), np.uint8), nodata=255)
     codes = np.full((96, 96), 2, np.uint8)
     write_tif(tmp_path / 'labels' / '10S-2022.tif', codes, ORIGIN, 10.0)
-    (row,) = cut_slab(task_of(tmp_path))['rows']
+    (row,) = cut_tile(task_of(tmp_path))['rows']
     wanted = {'L30': [2, 3, 4, 5, 6, 7], 'S30': [2, 3, 4, 80, 11, 12]}[sensor]
     pixels = read_chip(tmp_path / 'out' / row['image'], 3)
     assert (pixels == pixels[:, :1, :1]).all()
@@ -86,7 +86,7 @@ def test_every_band_lands_in_its_channel(tmp_path, sensor):
 def test_pixels_are_those_of_the_granules(tmp_path):
     """Chip at row 32, column 64; the first pass of each window, where all are clear."""
     write_world(tmp_path)
-    (row,) = cut_slab(task_of(tmp_path, [(32, 64)]))['rows']
+    (row,) = cut_tile(task_of(tmp_path, [(32, 64)]))['rows']
     pixels = read_chip(tmp_path / 'out' / row['image'], 3)
     for t, number in enumerate((0, 2, 4)):
         np.testing.assert_array_equal(
@@ -108,7 +108,7 @@ def test_negatives_zero_and_fill_stay_what_they_are(tmp_path):
         pixels[0, :4] = [-50, 0, -9999, -1]
 
     replace_band(tmp_path, 20, 'L30', 'RED', edit)
-    (row,) = cut_slab(task_of(tmp_path))['rows']
+    (row,) = cut_tile(task_of(tmp_path))['rows']
     pixels = read_chip(tmp_path / 'out' / row['image'], 3)
     assert pixels[2, 0, :4].tolist() == [-50, 0, -9999, -1]
     assert row['valid_fraction'] == 1 - 1 / 1024
@@ -119,7 +119,7 @@ def test_each_chip_takes_its_own_clearest_frames(tmp_path):
     """A cloud over the left chip on the first pass: it alone takes the second."""
     write_world(tmp_path)
     cloud(tmp_path, 20, 'L30', np.s_[:32, :32])
-    left, right = cut_slab(task_of(tmp_path, [(0, 0), (0, 32)]))['rows']
+    left, right = cut_tile(task_of(tmp_path, [(0, 0), (0, 32)]))['rows']
     assert left['dates'][0] == '2022-03-01'
     assert right['dates'][0] == '2022-01-20'
     pixels = read_chip(tmp_path / 'out' / left['image'], 3)
@@ -136,7 +136,7 @@ def test_bits_of_fmask(tmp_path, flag, clear):
     write_world(tmp_path)
     for day, sensor in ((20, 'L30'), (60, 'S30')):
         cloud(tmp_path, day, sensor, np.s_[:8, :32], flag)
-    (row,) = cut_slab(task_of(tmp_path))['rows']
+    (row,) = cut_tile(task_of(tmp_path))['rows']
     assert row['clear_fraction'] == [1.0 if clear else 0.75, 1.0, 1.0]
 
 
@@ -152,7 +152,7 @@ def test_skipped_cells_are_counted_with_their_reason(tmp_path):
     codes = np.full((288, 288), 2, np.uint8)
     codes[:, 192:] = 0
     write_tif(tmp_path / 'labels' / '10S_20220101-20230101.tif', codes, ORIGIN, 10.0, nodata=0)
-    record = cut_slab(task_of(tmp_path, [(0, 0), (0, 32), (0, 64), (32, 0)]))
+    record = cut_tile(task_of(tmp_path, [(0, 0), (0, 32), (0, 64), (32, 0)]))
     assert record['skipped'] == {'not clear enough': 1, 'too little data': 1, 'no label': 1}
     assert [row['chip_id'] for row in record['rows']] == ['10SEG_2022_0032_0000']
     assert record['best_clear'] == [1.0, 1.0, 1.0]
@@ -165,22 +165,22 @@ def test_purity(tmp_path):
     codes = np.full((288, 288), 2, np.uint8)
     codes[::3, 48:] = 1
     write_tif(tmp_path / 'labels' / '10S_20220101-20230101.tif', codes, ORIGIN, 10.0, nodata=0)
-    (row,) = cut_slab(task_of(tmp_path))['rows']
+    (row,) = cut_tile(task_of(tmp_path))['rows']
     assert row['class_pixels'] == [0, 1024, 0, 0, 0, 0, 0, 0, 0]
     assert row['purity'] == pytest.approx((1 + 6 / 9) / 2)
-    (row,) = cut_slab(task_of(tmp_path, min_purity=0.7))['rows']
+    (row,) = cut_tile(task_of(tmp_path, min_purity=0.7))['rows']
     assert row['class_pixels'][1] == 512
     label = read_label(tmp_path / 'out' / row['label'])
     assert (label[:, :16] == 1).all()
     assert (label[:, 16:] == 255).all()
-    (row,) = cut_slab(task_of(tmp_path, min_purity=6 / 9))['rows']
+    (row,) = cut_tile(task_of(tmp_path, min_purity=6 / 9))['rows']
     assert row['class_pixels'][1] == 1024
 
 
 def test_other_windows_and_one_frame(tmp_path):
     write_world(tmp_path)
     summer = (SeasonWindow.parse('07-01:08-31'),)
-    (row,) = cut_slab(task_of(tmp_path, windows=summer))['rows']
+    (row,) = cut_tile(task_of(tmp_path, windows=summer))['rows']
     assert row['dates'] == ['2022-07-19']
     assert read_chip(tmp_path / 'out' / row['image'], 1).shape == (6, 32, 32)
 
@@ -189,29 +189,29 @@ def test_second_time_gives_the_same_bytes_and_is_known_as_finished(tmp_path):
     write_world(tmp_path)
     task = task_of(tmp_path, [(0, 0), (0, 32)])
     assert finished(task) is None
-    record = cut_slab(task)
+    record = cut_tile(task)
     files = sorted(path for path in task.out.rglob('*') if path.is_file())
     before = [path.read_bytes() for path in files]
     assert finished(task) == record == json.loads(task.record_path.read_bytes())
-    cut_slab(task)
+    cut_tile(task)
     assert [path.read_bytes() for path in files] == before
 
 
 def test_not_finished_when_a_file_or_an_input_has_changed(tmp_path):
     write_world(tmp_path)
     task = task_of(tmp_path)
-    (row,) = cut_slab(task)['rows']
+    (row,) = cut_tile(task)['rows']
     assert finished(task) is not None
     (task.out / row['label']).unlink()
     assert finished(task) is None
-    cut_slab(task)
+    cut_tile(task)
     with (task.out / row['image']).open('r+b') as file:
         file.truncate(1000)
     assert finished(task) is None
-    cut_slab(task)
+    cut_tile(task)
     replace_band(tmp_path, 20, 'L30', 'RED', lambda pixels: pixels.fill(9))
     assert finished(task) is None
-    cut_slab(task)
+    cut_tile(task)
     assert finished(task) is not None
     assert finished(task_of(tmp_path, min_clear=0.1)) is None
 
@@ -237,7 +237,7 @@ def test_damaged_granule_is_as_if_it_were_not_there(tmp_path, band, size):
     """That of day 140 is the first of its window; all its chips go to that of day 200."""
     write_world(tmp_path)
     name = damage(tmp_path, 140, 'S30', band, size)
-    record = cut_slab(task_of(tmp_path, CELLS))
+    record = cut_tile(task_of(tmp_path, CELLS))
     assert [row['dates'][1] for row in record['rows']] == ['2022-07-19'] * 9
     assert list(record['damaged']) == [name]
     assert f'{name}.{band}.tif cannot be read' in record['damaged'][name]
@@ -245,7 +245,7 @@ def test_damaged_granule_is_as_if_it_were_not_there(tmp_path, band, size):
 
     shutil.rmtree(tmp_path / 'granules' / name)
     shutil.rmtree(tmp_path / 'out')
-    without = cut_slab(task_of(tmp_path, CELLS))
+    without = cut_tile(task_of(tmp_path, CELLS))
     assert without['rows'] == record['rows']
     assert {path.name: path.read_bytes() for path in (tmp_path / 'out/images').iterdir()} == with_it
 
@@ -257,8 +257,8 @@ def test_strict_names_a_damaged_granule(tmp_path, size):
     task = task_of(tmp_path, CELLS)
     strict = dataclasses.replace(task, strict=True)
     with pytest.raises(DamagedGranuleError, match=rf'{name}\.B11\.tif cannot be read'):
-        cut_slab(strict)
-    cut_slab(task)
+        cut_tile(strict)
+    cut_tile(task)
     assert finished(task) is not None
     with pytest.raises(GranuleError, match=rf'{name}\.B11\.tif cannot be read'):
         finished(strict)
@@ -268,7 +268,7 @@ def test_chips_of_damaged_granules_only_are_skipped(tmp_path):
     write_world(tmp_path)
     damage(tmp_path, 140, 'S30', 'B02', 100)
     damage(tmp_path, 200, 'L30', 'B02', 12_000)
-    record = cut_slab(task_of(tmp_path, CELLS))
+    record = cut_tile(task_of(tmp_path, CELLS))
     assert record['rows'] == []
     assert record['skipped'] == {'of damaged granules only': 9}
     assert record['best_clear'] == [1.0, 0.0, 1.0]
@@ -281,7 +281,7 @@ def test_band_on_another_grid_names_both(tmp_path):
     path = tmp_path / 'granules' / name / f'{name}.B11.tif'
     write_tif(path, np.zeros((96, 96), np.int16), (ORIGIN[0] + 30, ORIGIN[1]))
     with pytest.raises(GranuleError, match=r'B11\.tif and HLS\.L30\.T10SEG\.2022020.*grids differ'):
-        cut_slab(task_of(tmp_path))
+        cut_tile(task_of(tmp_path))
 
 
 def test_unknown_label_code(tmp_path):
@@ -289,7 +289,7 @@ def test_unknown_label_code(tmp_path):
     codes = np.full((288, 288), 6, np.uint8)
     write_tif(tmp_path / 'labels' / '10S_20220101-20230101.tif', codes, ORIGIN, 10.0, nodata=0)
     with pytest.raises(LabelError, match=r'label code\(s\) \[6\]'):
-        cut_slab(task_of(tmp_path))
+        cut_tile(task_of(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The whole way from folders to a chip folder, what it leaves behind, and what it refuses."""
 
+import collections
 import importlib.util
 import json
 import multiprocessing
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 
 from geoseg_prithvi.data.chip_io import read_chip, read_label
 from geoseg_prithvi.data.chips import ChipOptions
@@ -105,6 +107,24 @@ def test_tiles_that_overlap_yield_each_ground_pixel_once(two_tiles, tmp_path):
     assert (seen == 1).all()
     assert outcome.skipped['overlapping'] == 3
     assert [row['tile'] for row in outcome.rows].count('10SEG') == 9
+
+
+def test_each_granule_band_is_opened_once_for_all_of_its_chips(two_tiles, tmp_path, monkeypatch):
+    opened = collections.Counter()
+    real = rasterio.open
+
+    def counting(path, mode='r', **kwargs):
+        opened[Path(path).name] += mode == 'r'
+        return real(path, mode, **kwargs)
+
+    monkeypatch.setattr(rasterio, 'open', counting)
+    assert len(run(two_tiles, tmp_path, chip_size=24).rows) == 24
+    bands = {name: count for name, count in opened.items() if re.search(r'B\w\w\.tif$', name)}
+    # Three of the six granules of each tile are used; Fmask is opened for its grid as well.
+    assert len(bands) == 2 * 3 * 6
+    assert set(bands.values()) == {1}
+    fmasks = [count for name, count in opened.items() if name.endswith('Fmask.tif')]
+    assert fmasks == [2] * 12
 
 
 def test_held_out_tile_is_whole_and_has_the_shared_ground(two_tiles, tmp_path):
