@@ -90,6 +90,43 @@ def run_predict(args: argparse.Namespace) -> None:
     print(f'peak memory  {found.memory:9.0f} MiB')
 
 
+def add_chips(commands: argparse._SubParsersAction) -> None:
+    """``chips``: tools/prepare_data.py against decoding and writing alone."""
+    parser = commands.add_parser('chips', help='speed and memory of tools/prepare_data.py')
+    parser.add_argument('--folder', help='where synthetic tiles are kept (default: nowhere)')
+    parser.add_argument('--tiles', type=int, nargs='+', default=[1], help='1 to 4; e.g. 1 2 4')
+    parser.add_argument('--size', type=int, default=3660, help='pixels along a tile')
+    parser.add_argument('--dates', type=int, default=3, help='acquisitions of a tile')
+    parser.add_argument('--workers', type=int, default=2, help='processes')
+    parser.set_defaults(run=run_chips)
+
+
+def run_chips(args: argparse.Namespace) -> None:
+    """Print times by the clock, their ratio and the peak of memory for numbers of tiles."""
+    import tempfile
+    from pathlib import Path
+
+    from geoseg_prithvi.experiments.chip_benchmark import time_chips, time_command, time_index
+
+    tool = Path(__file__).with_name('prepare_data.py')
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(args.folder or temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        print(f'tiles of {args.size} px, {args.dates} dates; {args.workers} workers')
+        print('tiles  chips    floor  prepare_data.py  ratio  memory of a worker')
+        for count in args.tiles:
+            t = time_chips(
+                tool, folder, count, size=args.size, dates=args.dates, workers=args.workers
+            )
+            print(
+                f'{t.tiles:5d}  {t.chips:5d}  {t.floor:5.1f} s  {t.command:13.1f} s'
+                f'  {t.command / t.floor:5.2f}  {t.memory:15.0f} MB'
+            )
+        start, _ = time_command([tool, '--help'])
+        print(f'of each run, starting Python and importing: {start:.1f} s')
+        print(f'100000 rows of an index, read and filtered: {time_index(folder):.2f} s')
+
+
 def add_weights(commands: argparse._SubParsersAction) -> None:
     """``weights``: loading and converting weights of full size."""
     parser = commands.add_parser('weights', help='time and memory of loading and converting')
@@ -114,7 +151,7 @@ def run_weights(args: argparse.Namespace) -> None:
 
 
 #: A new subject adds a function here and one that measures in `geoseg_prithvi`.
-SUBJECTS = (add_balance, add_predict, add_weights)
+SUBJECTS = (add_balance, add_chips, add_predict, add_weights)
 
 
 @report_errors
