@@ -12,6 +12,7 @@ pretraining = dict(
         cfg_options={
             'train_dataloader.dataset.data_root': _data,
             'val_dataloader.dataset.data_root': _data,
+            'train_dataloader.batch_size': 16,
             'train_cfg.max_iters': 20,
             'train_cfg.val_interval': 20,
         }

@@ -206,7 +206,7 @@ def _options(options: Any, where: str, path: Path) -> dict[str, Any]:
 
 
 def _read_config(study: Path, config: str, options: list[dict[str, Any]]) -> Config:
-    path = study.parent / config
+    path = Path(os.path.normpath(study.parent / config))
     if not path.is_file():
         raise DataNotFoundError(f'{study} names the config {config}, but {path} does not exist.')
     try:
