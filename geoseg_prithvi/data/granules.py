@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import rasterio
@@ -91,7 +91,9 @@ class Granule:
 
 
 def find_granules(
-    root: str | os.PathLike[str], bands: Sequence[str] = BANDS
+    root: str | os.PathLike[str],
+    bands: Sequence[str] = BANDS,
+    incomplete: dict[str, str] | None = None,
 ) -> dict[str, list[Granule]]:
     """Find all granules in a folder, at any depth.
 
@@ -100,12 +102,14 @@ def find_granules(
     Args:
         root: A folder, e.g. with one sub-folder a granule.
         bands: Canonical bands that each granule must have beside ``Fmask``.
+        incomplete: Takes the granules that lack a band, each with what it lacks; they are left
+            out then. Without it, such a granule is an error.
 
     Returns:
         The granules of each MGRS tile, both sorted.
 
     Raises:
-        DataNotFoundError: If there is no folder, or no granule in it.
+        DataNotFoundError: If there is no folder, or no whole granule in it.
         GranuleError: If a granule lacks a band or is there twice.
     """
     root = Path(root)
@@ -131,14 +135,12 @@ def find_granules(
     tiles: dict[str, list[Granule]] = collections.defaultdict(list)
     for granule in sorted(found):
         files = found[granule]
-        for band in (*bands, 'Fmask'):
-            name = SENSOR_BANDS[granule.sensor].get(band, band)
-            if name not in files:
-                raise GranuleError(
-                    f'The granule {granule} lacks its band {name}'
-                    f'{"" if name == band else f" ({band})"}: {granule.band_file(band)} is not in '
-                    f'{next(iter(files.values()))}; download it again or remove the granule.'
-                )
+        lack = _what_it_lacks(granule, files, bands)
+        if lack and incomplete is None:
+            raise GranuleError(lack)
+        if lack:
+            incomplete[str(granule)] = lack
+            continue
         folders = {files[SENSOR_BANDS[granule.sensor].get(b, b)] for b in (*bands, 'Fmask')}
         if len(folders) > 1:
             raise GranuleError(
@@ -146,7 +148,24 @@ def find_granules(
                 f'({", ".join(sorted(map(str, folders)))}); move them into one.'
             )
         tiles[granule.tile].append(Granule(granule, folders.pop()))
+    if not tiles:
+        raise DataNotFoundError(
+            f'There is no whole HLS granule in {root}. {next(iter(incomplete.values()))}'
+        )
     return dict(sorted(tiles.items()))
+
+
+def _what_it_lacks(granule: GranuleId, files: Mapping[str, Path], bands: Sequence[str]) -> str:
+    """Return a sentence about a missing band, empty if there is none."""
+    for band in (*bands, 'Fmask'):
+        name = SENSOR_BANDS[granule.sensor].get(band, band)
+        if name not in files:
+            return (
+                f'The granule {granule} lacks its band {name}'
+                f'{"" if name == band else f" ({band})"}: {granule.band_file(band)} is not in '
+                f'{next(iter(files.values()))}; download it again or remove the granule.'
+            )
+    return ''
 
 
 def tile_grid(granules: Iterable[Granule]) -> Grid:

@@ -103,8 +103,16 @@ def prepare(
     # Absolute, because workers of a scheduler stand in another folder.
     granules, out = Path(granules).absolute(), Path(out).absolute()
     labels = None if labels is None else Path(labels).absolute()
+    damaged: dict[str, str] = {}
     tasks, overlapping = plan(
-        granules, labels, out, chips, splits, years=years, strict=strict, legend=legend
+        granules,
+        labels,
+        out,
+        chips,
+        splits,
+        years=years,
+        incomplete=None if strict else damaged,
+        legend=legend,
     )
     _claim(out, chips, legend.name if labels else None, overwrite)
 
@@ -117,7 +125,6 @@ def prepare(
             records[task] = record
 
     skipped = collections.Counter(dict(overlapping=overlapping))
-    damaged: dict[str, str] = {}
     for record in records.values():
         skipped.update(record['skipped'])
         damaged.update(record['damaged'])
@@ -158,13 +165,24 @@ def plan(
     splits: SplitOptions,
     *,
     years: Sequence[int] | None = None,
-    strict: bool = False,
+    incomplete: dict[str, str] | None = None,
     legend: Legend = IO_LULC,
 ) -> tuple[list[TileTask], int]:
     """Check the input and list the work.
 
     Held-out tiles take precedence on ground that several tiles show, test before val; then tiles
     go by name.
+
+    Args:
+        granules: As for :func:`prepare`.
+        labels: As for :func:`prepare`.
+        out: The chip folder.
+        chips: What a chip must be like.
+        splits: How chips are divided.
+        years: Years to use; all that have both labels and granules by default.
+        incomplete: Takes granules that lack a band, with what they lack. Without it, that and any
+            other damage is an error.
+        legend: The classes.
 
     Returns:
         The tasks, ordered by tile and year, and the number of cells left out because an
@@ -173,7 +191,7 @@ def plan(
     Raises:
         GeosegError: If the input is not usable.
     """
-    tiles = find_granules(granules, chips.bands)
+    tiles = find_granules(granules, chips.bands, incomplete)
     maps = [] if labels is None else find_labels(labels)
     for tile in (*splits.val_tiles, *splits.test_tiles):
         if tile not in tiles:
@@ -213,7 +231,18 @@ def plan(
             chosen = tuple((tops[i], lefts[j]) for i, j in np.argwhere(kept))
             if chosen:
                 tasks.append(
-                    TileTask(tile, year, grid, of_year, over, chosen, chips, legend, out, strict)
+                    TileTask(
+                        tile,
+                        year,
+                        grid,
+                        of_year,
+                        over,
+                        chosen,
+                        chips,
+                        legend,
+                        out,
+                        strict=incomplete is None,
+                    )
                 )
     return tasks, overlapping
 

@@ -63,6 +63,10 @@ def test_missing_band_is_named(tmp_path, band, named):
     (folder / f'{folder.name}.{band}.tif').unlink()
     with pytest.raises(GranuleError, match=rf'{folder.name} lacks its band .*{named}'):
         find_granules(tmp_path)
+    incomplete = {}
+    with pytest.raises(DataNotFoundError, match=rf'no whole HLS granule .*{folder.name} lacks'):
+        find_granules(tmp_path, incomplete=incomplete)
+    assert list(incomplete) == [folder.name]
 
 
 def test_granule_twice(tmp_path):

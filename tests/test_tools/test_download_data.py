@@ -77,12 +77,14 @@ def test_from_nothing_to_chips(run, api, tmp_path):
     assert (tmp_path / 'chips' / 'chips.parquet').is_file()
 
 
+@pytest.mark.parametrize('dry', [[], ['--dry-run']], ids=['', 'dry'])
 @pytest.mark.parametrize(
     ('args', 'message'),
     [
         (['--tiles', '10SVG'], 'There is no MGRS tile 10SVG'),
         (['--bbox', 170, -20, -170, -10], 'antimeridian'),
         (['--tiles', '11SKA'], 'no HLS granule of tile 11SKA'),
+        (['--tiles', '10SEG', '--year', '2031'], 'no HLS granule of tile 10SEG from 2031'),
         (['--tiles', '10SEG', '--windows', '06-01:03-01'], 'ends before it begins'),
         (
             ['--tiles', '10SEG', '--windows', '01-01:02-15', '--min-clear', '1'],
@@ -91,26 +93,50 @@ def test_from_nothing_to_chips(run, api, tmp_path):
         ),
     ],
 )
-def test_bad_input_is_one_sentence(run, api, tmp_path, args, message):
+def test_bad_input_is_one_sentence(run, api, tmp_path, args, message, dry):
     url, server = api
     server.reset()
-    command = [*args, '--year', 2022, '--source', url, '--out', tmp_path / 'raw']
+    command = ['--year', 2022, *args, '--source', url, '--out', tmp_path / 'raw', *dry]
     done = run('download_data.py', *command)
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count('\n') == 1
 
 
-def test_wrong_credentials(run, api, tmp_path):
+@pytest.mark.parametrize('more', [[], ['--dry-run'], ['--dry-run', '--probe', 0]])
+def test_wrong_credentials(run, api, tmp_path, more):
     url, server = api
     server.reset()
     server.token = 'secret'
     command = ['--tiles', '10SEG', '--year', 2022, '--source', url, '--out', tmp_path / 'raw']
-    done = run('download_data.py', *command)
+    done = run('download_data.py', *command, *more)
     server.reset()
     assert done.returncode == 2
     assert done.stderr.startswith('error: 127.0.0.1')
     assert 'refuses' in done.stderr
+    assert done.stderr.count('\n') == 1
+
+
+@pytest.mark.parametrize('dry', [[], ['--dry-run']], ids=['', 'dry'])
+def test_year_without_labels_and_no_network(run, api, tmp_path, dry):
+    _, server = api
+    items = world_items(server.folder, server.url)
+    for item in items:
+        if item['collection'] == 'io-lulc-annual-v02':
+            item['id'] = '10S-2021'
+            item['properties'] |= dict(
+                start_datetime='2021-01-01T00:00:00Z', end_datetime='2022-01-01T00:00:00Z'
+            )
+    command = ['--tiles', '10SEG', '--year', 2022, '--out', tmp_path / 'raw', *dry]
+    with stac_api(tmp_path, items) as url:
+        done = run('download_data.py', *command, '--source', url, '--min-clear', 0)
+    assert done.returncode == 2
+    assert 'no label map' in done.stderr
+    assert 'of 2022 over the area (it has 2021)' in done.stderr
+    assert done.stderr.count('\n') == 1
+    done = run('download_data.py', *command, '--source', 'http://127.0.0.1:9/stac')
+    assert done.returncode == 2
+    assert '127.0.0.1:9 cannot be reached' in done.stderr
     assert done.stderr.count('\n') == 1
 
 
