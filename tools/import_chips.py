@@ -3,7 +3,8 @@
 import argparse
 import os
 
-from geoseg_prithvi.data.import_chips import LAYOUTS, LEGENDS, import_chips, load_legend
+from geoseg_prithvi.data.import_chips import LAYOUTS, import_chips
+from geoseg_prithvi.data.legends import LEGENDS, load_legend
 from geoseg_prithvi.data.splits import SplitOptions
 from geoseg_prithvi.errors import report_errors
 from geoseg_prithvi.hls import PIXEL_SIZE

@@ -10,8 +10,9 @@ import pytest
 import rasterio
 
 from geoseg_prithvi.data.chip_io import read_chip, read_label
-from geoseg_prithvi.data.import_chips import LEGENDS, import_chips, load_legend
+from geoseg_prithvi.data.import_chips import import_chips
 from geoseg_prithvi.data.index import index_metadata, read_index
+from geoseg_prithvi.data.legends import LEGENDS, load_legend
 from geoseg_prithvi.data.splits import SplitOptions
 from geoseg_prithvi.data.statistics import read_statistics
 from geoseg_prithvi.errors import (
