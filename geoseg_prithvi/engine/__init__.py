@@ -2,6 +2,12 @@
 
 from .bf16 import BFloat16OptimWrapper
 from .layer_decay import ViTLayerDecayConstructor
+from .reconstruction_hook import MAEVisualizationHook
 from .visualization_hook import HLSVisualizationHook
 
-__all__ = ['BFloat16OptimWrapper', 'HLSVisualizationHook', 'ViTLayerDecayConstructor']
+__all__ = [
+    'BFloat16OptimWrapper',
+    'HLSVisualizationHook',
+    'MAEVisualizationHook',
+    'ViTLayerDecayConstructor',
+]

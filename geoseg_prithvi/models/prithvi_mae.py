@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -226,14 +227,15 @@ class PrithviMAE(BaseModel):
             mode: ``loss`` returns ``dict(loss=)``. ``predict`` returns a dict for each sample:
                 ``original`` and ``reconstructed`` ``(C, T, H, W)``, normalised, ``mask``
                 ``(T, H, W)``, 1 where hidden, ``loss``, and ``mean_loss``, that of predicting the
-                mean of the visible pixels of each band; the same tokens are hidden every time.
-                ``tensor`` returns the predicted patches and the mask.
+                mean of the visible pixels of each band. Which tokens are hidden follows from
+                ``chip_id`` in the meta information alone. ``tensor`` returns the predicted patches
+                and the mask.
         """
         x = unfold_time(inputs, self.encoder.num_frames)
         metas = None if data_samples is None else [sample.metainfo for sample in data_samples]
         coords = stack_coords(self.encoder, metas, inputs.device)
         if mode == 'predict':
-            return self._predict(x, coords)
+            return self._predict(x, coords, metas)
         pred, mask = self.reconstruct(x, **coords)
         if mode == 'loss':
             return dict(loss=self.reconstruction_loss(x, pred, mask, self._valid(x)))
@@ -244,11 +246,17 @@ class PrithviMAE(BaseModel):
         # frame, to the digit, is not missed.
         return (x != 0).any(dim=1, keepdim=True) if self.exclude_nodata else None
 
-    def _predict(self, x: Tensor, coords: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    def _predict(
+        self, x: Tensor, coords: dict[str, Tensor], metas: Sequence[Mapping[str, Any]] | None
+    ) -> list[dict[str, Tensor]]:
         grid, p = self.encoder.patch_embed.grid(x), self.encoder.patch_size
         length = grid[0] * grid[1] * grid[2]
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.rand(len(x), length, generator=generator).to(x.device)
+        # Seeded by the chip, so that the loss does not depend on batch size or number of ranks.
+        seeds = [zlib.crc32(meta.get('chip_id', '').encode()) for meta in metas or [{}] * len(x)]
+        generator = torch.Generator()
+        noise = torch.stack(
+            [torch.rand(length, generator=generator.manual_seed(seed)) for seed in seeds]
+        ).to(x.device)
         pred, mask = self.reconstruct(x, noise, **coords)
         target = patchify(x, p)
         mean, std = _patch_statistics(target)
