@@ -44,12 +44,14 @@ def strips(overview: Overview, root: Path, num: int, seed: int) -> list[ChipStri
     for position in overview.sample(num, seed):
         row = overview.table.slice(position, 1).to_pylist()[0]
         pixels = read_chip(root / row['image'], overview.num_frames, bands=bands)
-        frames = false_color(pixels, overview.num_frames, bands=bands)
-        label = colorize(read_label(root / row['label']), overview.legend.colors)
+        pictures = [*false_color(pixels, overview.num_frames, bands=bands)]
+        if row['label']:
+            label = read_label(root / row['label'])
+            pictures.append(colorize(label, overview.legend.colors))
         dates = '   '.join(
             f'{day} {sensor}' for day, sensor in zip(row['dates'], row['sensors'], strict=True)
         )
-        found.append(ChipStrip(row['chip_id'], dates, row['split'], [*frames, label]))
+        found.append(ChipStrip(row['chip_id'], dates, row['split'], pictures))
     return found
 
 

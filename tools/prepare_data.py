@@ -1,4 +1,8 @@
-"""Cut HLS granules and annual land-cover maps into chips with an index."""
+"""Cut HLS granules and annual land-cover maps into chips with an index.
+
+With --unlabelled the label maps are left out (prepare_data.py --unlabelled GRANULES OUT): chips for
+self-supervised pre-training.
+"""
 
 import argparse
 import os
@@ -18,8 +22,11 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument('granules', help='folder of HLS V2.0 granules, at any depth')
-    parser.add_argument('labels', help='folder of IO/Esri annual maps, e.g. 10S-2022.tif')
+    parser.add_argument(
+        'labels', nargs='?', help='folder of IO/Esri annual maps, e.g. 10S-2022.tif'
+    )
     parser.add_argument('out', help='the chip folder')
+    parser.add_argument('--unlabelled', action='store_true', help='chips without labels')
     chips = parser.add_argument_group('chips')
     chips.add_argument('--chip-size', type=int, default=224, help='pixels along the side')
     chips.add_argument('--stride', type=int, help='pixels between chips (default: the chip size)')
@@ -68,7 +75,13 @@ def parse_args() -> argparse.Namespace:
     run.add_argument(
         '--overwrite', action='store_true', help='cut anew if OUT was cut with other options'
     )
-    return parser.parse_args()
+    # Intermixed, so that options may stand between the folders, of which there are two or three.
+    args = parser.parse_intermixed_args()
+    if args.unlabelled and args.labels is not None:
+        parser.error('--unlabelled takes no folder of label maps')
+    if not args.unlabelled and args.labels is None:
+        parser.error('the folder of label maps is missing; for chips without, give --unlabelled')
+    return args
 
 
 @report_errors

@@ -30,7 +30,7 @@ SCHEMA = pa.schema(
     [
         ('chip_id', pa.string()),
         ('image', pa.string()),  # relative to the folder of the index, with forward slashes
-        ('label', pa.string()),
+        ('label', pa.string()),  # null for a chip without label
         ('tile', pa.string()),
         ('epsg', pa.int32()),
         ('minx', pa.float64()),  # metres in `epsg`
@@ -44,7 +44,8 @@ SCHEMA = pa.schema(
         ('clear_fraction', pa.list_(pa.float64())),  # share of pixels, one a frame
         ('valid_fraction', pa.float64()),  # share of pixels with data in every band and frame
         ('class_pixels', pa.list_(pa.int64())),  # pixels of each class, ignored ones left out
-        ('purity', pa.float64()),  # mean share of the winning class over the labelled pixels
+        # mean share of the winning class over the labelled pixels; null without label
+        ('purity', pa.float64()),
         ('block', pa.string()),
         ('split', pa.string()),
     ]

@@ -121,7 +121,8 @@ def write_footprints(overview: Overview, path: str | os.PathLike[str]) -> None:
     columns['dates'] = np.array([','.join(row) for row in overview.dates.astype(str)], object)
     columns['min_clear'] = overview.clear.min(axis=1)
     names = np.array(overview.legend.names, object)
-    columns['main_class'] = names[overview.class_pixels.argmax(axis=1)]
+    main = names[overview.class_pixels.argmax(axis=1)]
+    columns['main_class'] = np.where(overview.class_pixels.any(axis=1), main, '')
     with atomic_path(path) as partial:
         partial.unlink()  # a GeoPackage is made anew, not written into an empty file
         write(

@@ -41,12 +41,12 @@ class HLSSegDataset(BaseSegDataset):
     Only ``chips.parquet`` is read on construction; images are opened by the pipeline. Classes and
     colours come from the index, so chips with another legend than IO/Esri serve too.
 
-    Each sample has ``img_path``, ``seg_map_path``, ``chip_id``, ``block``, ``dates`` (ISO) and
-    ``sensors`` of the T frames, ``temporal_coords`` (``(T, 2)`` float32: year, day of year counted
-    from 0), ``location_coords`` (``(2,)`` float32: latitude, longitude of the centre in degrees),
-    ``epsg`` and ``bounds`` (west, south, east, north in metres of that system),
-    ``class_pixels`` (``(K,)`` int64, labelled pixels of each class), ``label_map``,
-    ``reduce_zero_label`` and ``seg_fields``.
+    Each sample has ``img_path``, ``seg_map_path`` (``None`` for a chip without label), ``chip_id``,
+    ``block``, ``dates`` (ISO) and ``sensors`` of the T frames, ``temporal_coords`` (``(T, 2)``
+    float32: year, day of year counted from 0), ``location_coords`` (``(2,)`` float32: latitude,
+    longitude of the centre in degrees), ``epsg`` and ``bounds`` (west, south, east, north in metres
+    of that system), ``class_pixels`` (``(K,)`` int64, labelled pixels of each class),
+    ``label_map``, ``reduce_zero_label`` and ``seg_fields``.
 
     Args:
         data_root: The chip folder.
@@ -153,7 +153,7 @@ class HLSSegDataset(BaseSegDataset):
         return [
             dict(
                 img_path=str(root / row['image']),
-                seg_map_path=str(root / row['label']),
+                seg_map_path=row['label'] and str(root / row['label']),
                 chip_id=row['chip_id'],
                 block=row['block'],
                 dates=row['dates'],

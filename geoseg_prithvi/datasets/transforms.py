@@ -97,14 +97,19 @@ class LoadHLSLabel(BaseTransform):
     - seg_fields
 
     Raises:
-        ChipError: If the file is truncated, differs in size from the chip, or holds a class that
-            is not in ``label_map``.
+        ChipError: If the chip has no label, or the file is truncated, differs in size from the
+            chip, or holds a class that is not in ``label_map``.
         DataNotFoundError: If it is not there.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Add the label to ``results``."""
         path = results['seg_map_path']
+        if path is None:
+            raise ChipError(
+                f'{results["img_path"]} has no label; take LoadHLSLabel out of the pipeline, or '
+                'prepare the chips with label maps.'
+            )
         label = read_label(path)
         shape = results.get('ori_shape', label.shape)
         if label.shape != shape:
