@@ -12,6 +12,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ..errors import DataNotFoundError, ResultsError
+from .area_accuracy import Z95, AreaAccuracy, MappedArea
+from .bootstrap import FEW_BLOCKS, Intervals
 from .confusion import Scores, mean_score
 
 #: More classes than this, and the numbers in the cells cannot be read any more.
@@ -23,12 +26,22 @@ POLICY = (
 )
 
 
-def score_rows(scores: Scores, classes: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+AREA_NOTE = (
+    'Weighted by the mapped area (Olofsson et al. 2014). "±" is 1.96 standard errors of a '
+    'stratified random sample of single pixels; pixels of chips lie together, so it is too small '
+    'for them.'
+)
+
+
+def score_rows(
+    scores: Scores, classes: Sequence[str], intervals: Intervals | None = None
+) -> tuple[list[str], list[list[str]]]:
     """Format the scores per class and their mean.
 
     Args:
         scores: The scores of K classes.
         classes: Their K names.
+        intervals: Adds a column with the 95 % interval of the IoU.
 
     Returns:
         The header, and K + 1 rows: name, IoU, F1, precision and recall in percent, and labelled
@@ -41,16 +54,145 @@ def score_rows(scores: Scores, classes: Sequence[str]) -> tuple[list[str], list[
     ]
     means = [f'{100 * mean_score(column):.2f}' for column in columns]
     rows.append(['mean / sum', *means, f'{scores.support.sum():,}'])
-    return ['Class', 'IoU', 'F1', 'Precision', 'Recall', 'Pixels'], rows
+    header = ['Class', 'IoU', 'F1', 'Precision', 'Recall', 'Pixels']
+    if intervals is not None:
+        header.insert(2, '95 % interval')
+        ends = [*intervals.iou.T, intervals.miou]
+        for row, (low, high) in zip(rows, ends, strict=True):
+            row.insert(2, f'{100 * low:.2f} - {100 * high:.2f}')
+    return header, rows
+
+
+def interval_note(intervals: Intervals, by_block: bool) -> str:
+    """Say what was resampled.
+
+    Args:
+        intervals: The intervals.
+        by_block: Whether the blocks are those of the index, or single images.
+    """
+    what = 'blocks of ground' if by_block else 'images (the samples name no block)'
+    if intervals.blocks < 2:
+        return f'No 95 % interval: there is one of the {what} only.'
+    few = ' So few make it too short.' if intervals.blocks < FEW_BLOCKS else ''
+    return f'95 % interval: bootstrap over {intervals.blocks} {what}.{few}'
+
+
+def write_scores_csv(
+    scores: Scores, intervals: Intervals, classes: Sequence[str], path: str | Path
+) -> None:
+    """Write scores per class and their means as CSV, in percent; the columns name them."""
+    columns = (scores.iou, *intervals.iou, scores.f1, scores.precision, scores.recall)
+    rows = [
+        [name, *(float(100 * column[k]) for column in columns), int(scores.support[k])]
+        for k, name in enumerate(classes)
+    ]
+    others = (scores.f1, scores.precision, scores.recall)
+    means = [mean_score(scores.iou), *intervals.miou, *map(mean_score, others)]
+    rows.append(['mean / sum', *(float(100 * v) for v in means), int(scores.support.sum())])
+    head = ['class', 'iou', 'iou_low', 'iou_high', 'f1', 'precision', 'recall', 'pixels']
+    _write_csv([head, *rows], path)
+
+
+def area_rows(
+    found: AreaAccuracy,
+    mapped: MappedArea,
+    classes: Sequence[str],
+    blocks: np.ndarray | None = None,
+) -> tuple[list[str], list[list[str]]]:
+    """Format accuracy and area that are weighted by the mapped area.
+
+    Args:
+        found: The estimates.
+        mapped: The mapped area.
+        classes: K names.
+        blocks: ``(2, K)`` interval of the area over blocks of ground; adds a column.
+
+    Returns:
+        The header and K + 1 rows; the last one holds the sums and the overall accuracy.
+    """
+    unit = mapped.unit
+    header = ['Class', f'Mapped ({unit})', f'Adjusted ({unit})', "User's (%)", "Producer's (%)"]
+    rows = [
+        [
+            name,
+            f'{mapped.values[k]:,.0f}',
+            _plus_minus(found.area[k], found.area_se[k], ',.0f'),
+            _plus_minus(100 * found.users[k], 100 * found.users_se[k], '.1f'),
+            _plus_minus(100 * found.producers[k], 100 * found.producers_se[k], '.1f'),
+        ]
+        for k, name in enumerate(classes)
+    ]
+    total = f'{mapped.values.sum():,.0f}'
+    overall = _plus_minus(100 * found.overall, 100 * found.overall_se, '.1f')
+    rows.append(['all / overall', total, total, overall, overall])
+    if blocks is not None:
+        header.append(f'Adjusted, 95 % over blocks ({unit})')
+        for row, (low, high) in zip(rows, blocks.T, strict=False):
+            row.append(f'{low:,.0f} - {high:,.0f}')
+        rows[-1].append('')
+    return header, rows
+
+
+def write_area_csv(
+    found: AreaAccuracy,
+    mapped: MappedArea,
+    classes: Sequence[str],
+    path: str | Path,
+    blocks: np.ndarray | None = None,
+) -> None:
+    """Write what :func:`area_rows` formats, as CSV with standard errors; shares from 0 to 1."""
+    columns = {
+        'mapped_area': mapped.values,
+        'area': found.area,
+        'area_se': found.area_se,
+        'users_accuracy': found.users,
+        'users_accuracy_se': found.users_se,
+        'producers_accuracy': found.producers,
+        'producers_accuracy_se': found.producers_se,
+    }
+    if blocks is not None:
+        columns |= {'area_low_blocks': blocks[0], 'area_high_blocks': blocks[1]}
+    rows: list[list] = [['class', 'unit', *columns, 'overall_accuracy', 'overall_accuracy_se']]
+    for k, name in enumerate(classes):
+        rows.append([name, mapped.unit, *(float(column[k]) for column in columns.values()), '', ''])
+    blank = [''] * len(columns)
+    rows.append(['all', mapped.unit, *blank, found.overall, found.overall_se])
+    _write_csv(rows, path)
+
+
+def _plus_minus(value: float, error: float, form: str) -> str:
+    return f'{value:{form}} ± {Z95 * error:{form}}'
+
+
+def read_confusion_csv(path: str | Path) -> tuple[np.ndarray, list[str]]:
+    """Read what :func:`write_confusion_csv` wrote: ``(K, K)`` int64 counts, and K names.
+
+    Raises:
+        DataNotFoundError: If there is no such file.
+        ResultsError: If it is no square table of counts.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataNotFoundError(f'{path} does not exist; tools/test.py writes such a file.')
+    try:
+        with path.open(newline='', encoding='utf-8') as file:
+            head, *rows = csv.reader(file)
+        classes = head[1:]
+        matrix = np.array([row[1:] for row in rows]).astype(np.int64)
+        if matrix.shape != (len(classes), len(classes)) or [row[0] for row in rows] != classes:
+            raise ValueError('not square')
+    except (ValueError, IndexError) as error:
+        raise ResultsError(
+            f'{path} is no confusion matrix with a row and a column for each class; give the '
+            'confusion_*.csv that tools/test.py wrote.'
+        ) from error
+    return matrix, classes
 
 
 def write_confusion_csv(matrix: np.ndarray, classes: Sequence[str], path: str | Path) -> None:
     """Write ``(K, K)`` counts as CSV: a row per label, a column per prediction, with names."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(['label \\ prediction', *classes])
-    writer.writerows([name, *row] for name, row in zip(classes, matrix.tolist(), strict=True))
-    _write(Path(path), text.getvalue().encode())
+    rows = ([name, *row] for name, row in zip(classes, matrix.tolist(), strict=True))
+    _write_csv([['label \\ prediction', *classes], *rows], path)
 
 
 def plot_confusion(
@@ -94,10 +236,16 @@ def plot_confusion(
     figure.colorbar(image, ax=axes, label='% of the labelled pixels of the class', shrink=0.8)
     png = io.BytesIO()
     figure.savefig(png, format='png', dpi=120, bbox_inches='tight')
-    _write(Path(path), png.getvalue())
+    write_file(Path(path), png.getvalue())
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write_csv(rows: Sequence[Sequence], path: str | Path) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator='\n').writerows(rows)
+    write_file(Path(path), text.getvalue().encode())
+
+
+def write_file(path: Path, content: bytes) -> None:
     """Write a file that is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')

@@ -15,6 +15,7 @@ meta_keys = (
     'location_coords',
     'epsg',
     'bounds',
+    'block',
 )
 train_pipeline = [
     dict(type='LoadHLSChip', num_frames=num_frames),
