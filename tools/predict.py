@@ -26,7 +26,8 @@ from rich.progress import Progress
 from geoseg_prithvi.data.frames import SeasonWindow
 from geoseg_prithvi.engine.launch import load_run_config
 from geoseg_prithvi.errors import ConfigError, report_errors
-from geoseg_prithvi.inference import MapOptions, SceneOptions, Tiling, build_segmentor, find_scenes
+from geoseg_prithvi.inference import MapOptions, SceneOptions, Tiling, find_scenes
+from geoseg_prithvi.inference.ensemble import build_ensemble
 from geoseg_prithvi.inference.job import Share
 from geoseg_prithvi.inference.maps import make_map, wait_for_maps
 from geoseg_prithvi.inference.mosaic import MODES, make_mosaic
@@ -51,6 +52,13 @@ def parse_args() -> argparse.Namespace:
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     model.add_argument('--device', default=device, help='cpu, cuda or cuda:N (%(default)s)')
     model.add_argument('--bf16', action='store_true', help='compute in bfloat16')
+    model.add_argument(
+        '--ensemble',
+        nargs='+',
+        default=[],
+        metavar='CHECKPOINT',
+        help='more checkpoints of the config, or published models: average over all',
+    )
     model.add_argument('--tta', action='store_true', help='average over the four flips')
     model.add_argument('--batch-size', type=int, default=8, help='windows at once (%(default)s)')
     model.add_argument('--crop-size', type=int, help='pixels that the model sees (as in training)')
@@ -138,7 +146,7 @@ def main() -> None:
     cfg = load_run_config(
         read_published(args.config)[0] if published else args.config, options=args.cfg_options
     )
-    args.checkpoint = fetch_checkpoint(args.checkpoint)
+    checkpoints = [fetch_checkpoint(path) for path in (args.checkpoint, *args.ensemble)]
     frames, bands, crop = input_spec(cfg)
     scenes = find_scenes(args.input)
     scene_options = SceneOptions(
@@ -153,9 +161,12 @@ def main() -> None:
     )
     tiling = tiling_of(args, crop)
     zones = [] if args.zones is None else read_zones(args.zones)
-    segmentor = build_segmentor(
-        cfg,
-        checkpoint=args.checkpoint,
+    configs = [read_published(path)[0] if is_published(path) else cfg for path in args.ensemble]
+    for other, path in zip(configs, args.ensemble, strict=True):
+        if input_spec(other)[:2] != (frames, bands):
+            raise ConfigError(f'{path} takes other frames or bands than {args.config}.')
+    segmentor = build_ensemble(
+        list(zip([cfg, *configs], checkpoints, strict=True)),
         device=device_of_this_process(args.device),
         tta=args.tta,
         bf16=args.bf16,
@@ -181,8 +192,8 @@ def main() -> None:
         share=share,
         tags={
             'GEOSEG_MODEL': Path(args.config).name,
-            'GEOSEG_CHECKPOINT': args.checkpoint.name,
-            'GEOSEG_CHECKPOINT_SHA256': file_sha256(args.checkpoint),
+            'GEOSEG_CHECKPOINT': ','.join(path.name for path in checkpoints),
+            'GEOSEG_CHECKPOINT_SHA256': ','.join(map(file_sha256, checkpoints)),
             'GEOSEG_WINDOWS': f'crop {tiling.box}, halo {tiling.halo}, stride {tiling.stride}'
             + (', 4 flips' if args.tta else '')
             + (', bf16' if args.bf16 else ''),

@@ -82,6 +82,8 @@ def collect(
         data_card=describe_chips(cfg) if data_card is None else data_card,
         iterations=saved_meta.get('iter'),
     )
+    if 'temperature' in saved_meta:  # of tools/calibrate.py
+        meta['temperature'] = saved_meta['temperature']
     return cfg, state, meta
 
 

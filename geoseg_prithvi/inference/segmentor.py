@@ -32,10 +32,17 @@ class Segmentor:
         legend: Names and colours of its classes.
         tta: Average over the four flips of each window.
         bf16: Compute in bfloat16 where the model allows (autocast).
+        temperature: Divides the logits before the softmax.
     """
 
     def __init__(
-        self, model: nn.Module, legend: Legend, *, tta: bool = False, bf16: bool = False
+        self,
+        model: nn.Module,
+        legend: Legend,
+        *,
+        tta: bool = False,
+        bf16: bool = False,
+        temperature: float = 1.0,
     ) -> None:
         self.model = model
         self.legend = legend
@@ -43,6 +50,7 @@ class Segmentor:
         self.device = next(model.parameters()).device
         self._flips = FLIPS if tta else FLIPS[:1]
         self._bf16 = bf16
+        self._temperature = temperature
 
     def __call__(self, pixels: Tensor, metas: list[dict[str, Any]]) -> Tensor:
         """Return class probabilities ``(N, K, box, box)`` float32 of int16 ``(N, T*C, box, box)``.
@@ -74,7 +82,7 @@ class Segmentor:
         if logits.shape[1] == 1:  # one channel: the second class against the first, by threshold
             threshold = torch.tensor(self.model.decode_head.threshold or 0.5)
             logits = torch.cat([torch.zeros_like(logits), logits - threshold.logit()], dim=1)
-        return logits.softmax(dim=1)
+        return (logits / self._temperature).softmax(dim=1)
 
 
 def build_segmentor(
@@ -87,7 +95,8 @@ def build_segmentor(
 ) -> Segmentor:
     """Build the model of a config and load a checkpoint into it.
 
-    Class names and colours come from the checkpoint, where training wrote those of the chips.
+    Class names and colours come from the checkpoint, where training wrote those of the chips; so
+    does the temperature, where ``tools/calibrate.py`` wrote one.
 
     Args:
         cfg: The config.
@@ -114,7 +123,7 @@ def build_segmentor(
             'cannot make maps.'
         )
     meta = {} if checkpoint is None else load_weights(model, checkpoint)
-    legend = legend_of(model.decode_head, meta, checkpoint)
+    legend = legend_of(model.decode_head, meta.get('dataset_meta') or {}, checkpoint)
     try:
         model = model.to(device).eval()
     except (RuntimeError, AssertionError) as error:
@@ -122,18 +131,17 @@ def build_segmentor(
             f'--device {device} cannot be used here ({str(error).splitlines()[0]}); use cpu, or a '
             'GPU that torch.cuda sees.'
         ) from error
-    return Segmentor(model, legend, tta=tta, bf16=bf16)
+    return Segmentor(model, legend, tta=tta, bf16=bf16, temperature=meta.get('temperature', 1.0))
 
 
 def load_weights(model: nn.Module, checkpoint: Path) -> Mapping[str, Any]:
-    """Load a checkpoint, and return what it says of the data that it was trained on."""
+    """Load a checkpoint, and return its ``meta``: ``dataset_meta``, ``temperature`` and more."""
     saved = load_checkpoint_file(checkpoint, mmap=True)  # copied once, into the model
     state = saved.get('state_dict', saved) if isinstance(saved, Mapping) else None
     if not isinstance(state, Mapping):
         raise CheckpointMismatchError(f'{checkpoint} holds no state_dict; give a model checkpoint.')
     load_state(model, state, checkpoint)
-    meta = saved.get('meta') or {}
-    return (meta.get('dataset_meta') or {}) if 'state_dict' in saved else {}
+    return (saved.get('meta') or {}) if 'state_dict' in saved else {}
 
 
 def drop_pretrained(settings: dict[str, Any]) -> None:
