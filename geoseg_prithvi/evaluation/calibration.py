@@ -130,7 +130,7 @@ def plot_reliability(bins: dict[str, np.ndarray], path: str | Path, *, title: st
         percent = 100 * values[:, 0] / max(values[:, 0].sum(), 1)
         share.stairs(percent, edges, color=color, linestyle=line, linewidth=1.3)
     axes.set(xlim=(0, 100), ylim=(0, 100), ylabel='Right (% of the pixels)', title=title)
-    axes.legend(frameon=False, loc='upper left', fontsize=9)
+    figure.legend(frameon=False, loc='outside upper left', fontsize=9)
     share.set(xlabel='Confidence (%)', ylabel='Pixels (%)')
     for axis in (axes, share):
         axis.spines[['top', 'right']].set_visible(False)

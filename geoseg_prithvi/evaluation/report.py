@@ -124,7 +124,7 @@ def area_rows(
     ]
     total = f'{mapped.values.sum():,.0f}'
     overall = _plus_minus(100 * found.overall, 100 * found.overall_se, '.1f')
-    rows.append(['all / overall', total, total, overall, overall])
+    rows.append(['all / overall', total, total, overall, ''])
     if blocks is not None:
         header.append(f'Adjusted, 95 % over blocks ({unit})')
         for row, (low, high) in zip(rows, blocks.T, strict=False):

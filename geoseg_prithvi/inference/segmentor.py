@@ -82,7 +82,9 @@ class Segmentor:
         if logits.shape[1] == 1:  # one channel: the second class against the first, by threshold
             threshold = torch.tensor(self.model.decode_head.threshold or 0.5)
             logits = torch.cat([torch.zeros_like(logits), logits - threshold.logit()], dim=1)
-        return (logits / self._temperature).softmax(dim=1)
+        if self._temperature != 1:
+            logits = logits / self._temperature
+        return logits.softmax(dim=1)
 
 
 def build_segmentor(

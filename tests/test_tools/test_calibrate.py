@@ -14,6 +14,8 @@ from mmseg.registry import MODELS
 
 from geoseg_prithvi.compat import load_checkpoint_file
 from geoseg_prithvi.errors import ConfigError, OutputExistsError
+from geoseg_prithvi.evaluation import confusion_matrix
+from geoseg_prithvi.evaluation.area_accuracy import area_adjusted
 from geoseg_prithvi.evaluation.calibration import (
     confidence_bins,
     expected_calibration_error,
@@ -156,45 +158,46 @@ def test_calibrate_tool(run_tool, options, checkpoints, calibrated, tmp_path):
     assert (tmp_path / 'new.pth').is_file() and (tmp_path / 'new.png').is_file()
 
 
+@torch.no_grad()
 def test_test_report(run_tool, cfg, options, checkpoints, calibrated, tmp_path):
-    """Of an ensemble, one member of it calibrated, with the area of a map."""
-    area = tmp_path / 'area.csv'
-    rows = [f'{k},{name},{k + 1},{k + 1},' for k, name in enumerate(IO_LULC.names)]
-    area.write_text('\n'.join(['class,name,pixels,hectares,share', *rows]))
-    done = run_tool(
-        'tools/test.py', DEMO, calibrated[0], '--ensemble', checkpoints[1],
-        '--area', area, '--work-dir', tmp_path / 'test', *options, check=False,
-    )  # fmt: skip
-    text = done.stdout + done.stderr
-    if done.returncode == 2:  # these models may never predict some class
-        assert 'of the map, but no pixel with a label was mapped so' in text
-    else:
-        assert done.returncode == 0, text[-3000:]
-        assert 'Adjusted (ha)' in text
-
+    """Of an ensemble, one member of it calibrated, with the area of a map; and with flips."""
     members = [build_segmentor(cfg, checkpoint=p) for p in (calibrated[0], checkpoints[1])]
-    loader = Runner.build_dataloader(cfg.test_dataloader)
-    bins, right, total = 0, 0, 0
-    with torch.no_grad():
-        for batch in loader:
-            pixels = torch.stack(batch['inputs'])
-            mean = sum(member(pixels, [{}] * len(pixels)) for member in members) / 2
-            for shares, sample in zip(mean, batch['data_samples'], strict=True):
-                label = sample.gt_sem_seg.data[0]
-                bins = bins + confidence_bins(shares.log(), label, 255)
-                right += int((shares.argmax(0) == label).sum())
-                total += label.numel()
-    run_tool(
-        'tools/test.py', DEMO, calibrated[0], '--ensemble', checkpoints[1],
-        '--work-dir', tmp_path / 'plain', *options,
-    )  # fmt: skip
-    (path,) = (tmp_path / 'plain').glob('*/*.json')
+    bins, matrix, right = 0, 0, 0
+    for batch in Runner.build_dataloader(cfg.test_dataloader):
+        pixels = torch.stack(batch['inputs'])
+        labels = [sample.gt_sem_seg.data[0] for sample in batch['data_samples']]
+        flips = [
+            sum(m(pixels.flip(f), [{}] * len(pixels)) for m in members).flip(f) / 2
+            for f in ((), (-1,), (-2,))
+        ]
+        for shares, flipped, label in zip(flips[0], sum(flips), labels, strict=True):
+            bins = bins + confidence_bins(shares.log(), label, 255)
+            matrix = matrix + confusion_matrix(label.numpy(), shares.argmax(0).numpy(), 9)
+            right += int((flipped.argmax(0) == label).sum())
+
+    area = tmp_path / 'area.csv'
+    mapped = np.where(matrix.sum(axis=0) > 0, np.arange(1, 10), 0)
+    rows = [f'{k},{name},{mapped[k]},{mapped[k]},' for k, name in enumerate(IO_LULC.names)]
+    area.write_text('\n'.join(['class,name,pixels,hectares,share', *rows]))
+    command = ['tools/test.py', DEMO, calibrated[0], '--ensemble', checkpoints[1]]
+    done = run_tool(*command, '--area', area, '--work-dir', tmp_path / 'test', *options)
+    assert 'Adjusted (ha)' in done.stdout + done.stderr
+    (path,) = (tmp_path / 'test').glob('*/*.json')
     metrics = json.loads(path.read_text())
-    assert metrics['aAcc'] == pytest.approx(100 * right / total)
+    assert metrics['aAcc'] == pytest.approx(100 * np.trace(matrix) / matrix.sum())
     assert metrics['ECE'] == pytest.approx(100 * expected_calibration_error(bins), abs=1e-3)
     assert {'mIoU_low', 'mIoU_high'} <= metrics.keys()
-    (table,) = (tmp_path / 'plain').rglob('scores_test.csv')
+    (table,) = (tmp_path / 'test').rglob('scores_test.csv')
     assert len(list(csv.reader(table.open()))) == 11
+    (table,) = (tmp_path / 'test').rglob('area_test.csv')
+    found = [float(row['area']) for row in csv.DictReader(table.open()) if row['area']]
+    np.testing.assert_allclose(found, area_adjusted(matrix, mapped).area)
+
+    run_tool(*command, '--tta', '--work-dir', tmp_path / 'tta', *options)
+    (path,) = (tmp_path / 'tta').glob('*/*.json')
+    metrics = json.loads(path.read_text())
+    assert metrics['aAcc'] == pytest.approx(100 * right / matrix.sum())
+    assert 'ECE' not in metrics
 
 
 def test_confidence_of_a_map_is_calibrated(
