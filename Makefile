@@ -4,11 +4,12 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 DEMO := data/demo
 DEMO_WORK := work_dirs/demo
+STUDY_TESTS := tests/test_tools/test_label_efficiency.py
 # Two test processes with a thread each are faster than one with two.
-test-onedl test-openmmlab: export OMP_NUM_THREADS = 1
+test-onedl test-openmmlab test-study: export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo study study-smoke test test-onedl test-openmmlab lint format docs clean
+.PHONY: help install demo study study-smoke test test-onedl test-openmmlab test-study lint format docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -42,7 +43,10 @@ study-smoke: install  ## a corner of the study, on a smaller world (4 minutes)
 test: test-onedl test-openmmlab  ## the test suite, on both MMSegmentation stacks
 
 test-onedl: install
-	$(PY) -m pytest -n 2 --dist loadfile
+	$(PY) -m pytest -n 2 --dist loadfile --ignore=$(STUDY_TESTS)
+
+test-study: install  ## whole studies: killed, failing, changed, on submitit (5 minutes)
+	$(PY) -m pytest $(STUDY_TESTS)
 
 test-openmmlab: .venv-openmmlab/.installed
 	.venv-openmmlab/bin/python -m pytest -n 2 tests/test_compat.py tests/test_imports.py \
