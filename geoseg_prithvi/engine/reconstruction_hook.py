@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mmengine.dist import master_only
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import Tensor
 
-from ..hls import BANDS
-from ..visualization import FALSE_COLOR
 from ..visualization.reconstruction import draw_reconstruction
+from .visualization_hook import SampleDrawingHook
 
 
 @HOOKS.register_module()
-class MAEVisualizationHook(Hook):
+class MAEVisualizationHook(SampleDrawingHook):
     """Draw the first validation chips of :class:`PrithviMAE`: original, masked, reconstructed.
 
     The pictures go to the runner's visualizer (by default ``vis_data/vis_image`` in the folder of
@@ -31,23 +29,6 @@ class MAEVisualizationHook(Hook):
     Raises:
         ConfigError: If ``composite`` is not among ``bands``.
     """
-
-    priority = 'LOW'
-
-    def __init__(
-        self,
-        num_samples: int = 4,
-        bands: Sequence[str] = BANDS,
-        composite: Sequence[str] = FALSE_COLOR,
-    ) -> None:
-        self.num_samples = num_samples
-        self.bands = tuple(bands)
-        self.composite = tuple(composite)
-        self._drawn = 0
-
-    def before_val_epoch(self, runner: Runner) -> None:
-        """Count from 0 again."""
-        self._drawn = 0
 
     @master_only
     def after_val_iter(
@@ -67,14 +48,11 @@ class MAEVisualizationHook(Hook):
             original, reconstructed, hidden = (
                 result[key].float().cpu().numpy() for key in ('original', 'reconstructed', 'mask')
             )
-            num_frames = original.shape[1]
-            dates = meta.get('dates') or [f'frame {t}' for t in range(num_frames)]
-            sensors = meta.get('sensors') or [''] * num_frames
             picture = draw_reconstruction(
                 original,
                 reconstructed,
                 hidden,
-                frame_titles=[f'{d}  {s}'.strip() for d, s in zip(dates, sensors, strict=True)],
+                frame_titles=self.frame_titles(meta, original.shape[1]),
                 bands=self.bands,
                 composite=self.composite,
                 title=chip_id,

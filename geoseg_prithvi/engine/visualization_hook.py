@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,23 +18,13 @@ from ..hls import BANDS
 from ..visualization import FALSE_COLOR, draw_panel
 
 
-@HOOKS.register_module()
-class HLSVisualizationHook(Hook):
-    """Draw frames in false colour, label and prediction of the first samples, side by side.
-
-    The pictures go to the runner's visualizer (by default ``vis_data/vis_image`` in the folder of
-    the run) as ``val_{chip_id}_{iteration}.png`` and ``test_{chip_id}_{iteration}.png``. They are
-    made of what the model was given, so they show the sample after the transforms.
-
-    MMSegmentation's own hook opens the image file as RGB, which 18 bands are not.
+class SampleDrawingHook(Hook):
+    """What the hooks that draw the first samples of a run share.
 
     Args:
         num_samples: Samples to draw in each validation and test run; 0 draws none.
         bands: Names of the bands in the order of the channels of one frame.
         composite: The three bands shown as red, green and blue.
-
-    Raises:
-        ConfigError: If the channels do not fit ``bands``, or ``composite`` is not among them.
     """
 
     priority = 'LOW'
@@ -52,6 +43,33 @@ class HLSVisualizationHook(Hook):
     def before_val_epoch(self, runner: Runner) -> None:
         """Count from 0 again."""
         self._drawn = 0
+
+    @staticmethod
+    def frame_titles(meta: Mapping[str, Any], num_frames: int) -> list[str]:
+        """Name each frame by its date and sensor, where they are known."""
+        dates = meta.get('dates') or [f'frame {t}' for t in range(num_frames)]
+        sensors = meta.get('sensors') or [''] * num_frames
+        return [f'{d}  {s}'.strip() for d, s in zip(dates, sensors, strict=True)]
+
+
+@HOOKS.register_module()
+class HLSVisualizationHook(SampleDrawingHook):
+    """Draw frames in false colour, label and prediction of the first samples, side by side.
+
+    The pictures go to the runner's visualizer (by default ``vis_data/vis_image`` in the folder of
+    the run) as ``val_{chip_id}_{iteration}.png`` and ``test_{chip_id}_{iteration}.png``. They are
+    made of what the model was given, so they show the sample after the transforms.
+
+    MMSegmentation's own hook opens the image file as RGB, which 18 bands are not.
+
+    Args:
+        num_samples: Samples to draw in each validation and test run; 0 draws none.
+        bands: Names of the bands in the order of the channels of one frame.
+        composite: The three bands shown as red, green and blue.
+
+    Raises:
+        ConfigError: If the channels do not fit ``bands``, or ``composite`` is not among them.
+    """
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Count from 0 again."""
@@ -103,8 +121,6 @@ class HLSVisualizationHook(Hook):
                 f'{list(self.bands)}; set bands of HLSVisualizationHook as in LoadHLSChip.'
             )
         num_frames = chip.shape[0] // len(self.bands)
-        dates = sample.metainfo.get('dates') or [f'frame {t}' for t in range(num_frames)]
-        sensors = sample.metainfo.get('sensors') or [''] * num_frames
         maps = {}
         if 'gt_sem_seg' in sample:
             maps['label'] = sample.gt_sem_seg.data[0].cpu().numpy()
@@ -114,7 +130,7 @@ class HLSVisualizationHook(Hook):
             maps,
             meta['classes'],
             meta['palette'],
-            frame_titles=[f'{d}  {s}'.strip() for d, s in zip(dates, sensors, strict=True)],
+            frame_titles=self.frame_titles(sample.metainfo, num_frames),
             bands=self.bands,
             composite=self.composite,
             title=chip_id,
