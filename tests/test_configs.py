@@ -132,10 +132,8 @@ def test_the_channels_of_the_real_model_fit(path):
     assert logits.shape[2] * 4 >= side * 16 / 14 * 0.8
 
 
-@pytest.mark.parametrize('path', SEGMENTORS)
-def test_a_shrunk_copy_trains_and_predicts(path, chips):
-    cfg = load(path)
-    cfg.model = shrink(cfg.model)
+def train_one_step(cfg, chips):
+    """Build the model and train it once: the loss is finite, and all that may learn has learnt."""
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     model.init_weights()
@@ -145,6 +143,14 @@ def test_a_shrunk_copy_trains_and_predicts(path, chips):
     assert torch.isfinite(losses['loss'])
     changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     assert changed == {n for n, p in model.named_parameters() if p.requires_grad}
+    return model
+
+
+@pytest.mark.parametrize('path', SEGMENTORS)
+def test_a_shrunk_copy_trains_and_predicts(path, chips):
+    cfg = load(path)
+    cfg.model = shrink(cfg.model)
+    model = train_one_step(cfg, chips)
 
     batch = sample_of(cfg, 'test', chips)
     (result,) = model.eval().test_step(batch)
@@ -175,15 +181,7 @@ def test_a_shrunk_autoencoder_trains(path, chips):
     cfg.model.encoder.arch = dict(embed_dims=32, depth=2, num_heads=2, patch_size=patch)
     cfg.model.encoder.img_size = 4 * patch
     cfg.model.decoder = dict(embed_dims=16, depth=1, num_heads=2)
-    torch.manual_seed(0)
-    model = MODELS.build(cfg.model)
-    model.init_weights()
-    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    losses = model.train().train_step(sample_of(cfg, 'train', chips), wrapper)
-    assert torch.isfinite(losses['loss'])
-    changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
-    assert changed == {n for n, p in model.named_parameters() if p.requires_grad}
+    model = train_one_step(cfg, chips)
     for result in model.eval().val_step(sample_of(cfg, 'val', chips)):
         assert torch.isfinite(result['reconstructed']).all()
 
