@@ -4,6 +4,9 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 DEMO := data/demo
 DEMO_WORK := work_dirs/demo
+# Around the demo's tiles, and none of them.
+UNLABELLED := 10SBF 10SCF 10SHF 10SBG 10SCG 10SHG 10SBH 10SCH 10SHH 10SBJ 10SCJ 10SHJ \
+	10SEC 10SFC 10SGC 10SED 10SFD 10SGD 10SEE 10SFE 10SGE 10SEK 10SFK 10SGK
 STUDY_TESTS := tests/test_tools/test_label_efficiency.py
 # Two test processes with a thread each are faster than one with two.
 test-onedl test-openmmlab test-study: export OMP_NUM_THREADS = 1
@@ -34,7 +37,7 @@ demo: install  ## synthetic granules -> chips -> training -> test -> land-cover 
 	PY=$(PY) tools/demo.sh $(DEMO) $(DEMO_WORK)
 
 study: install  ## pre-training and 100 runs on the embedded world -> docs/study (3 hours on 2 cores)
-	PY=$(PY) tools/study.sh configs/studies/demo.py $(DEMO) docs/study
+	PY=$(PY) UNLABELLED='$(UNLABELLED)' tools/study.sh configs/studies/demo.py $(DEMO) docs/study
 
 study-smoke: install  ## a corner of the study, on a smaller world (4 minutes)
 	PY=$(PY) tools/study.sh configs/studies/demo_smoke.py data/demo_smoke work_dirs/study_smoke/report \

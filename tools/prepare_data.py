@@ -48,6 +48,11 @@ def parse_args() -> argparse.Namespace:
         default=0.0,
         help='ignore pixels whose class has a smaller share of their 10 m cells',
     )
+    chips.add_argument(
+        '--mask-clouds',
+        action='store_true',
+        help='write what Fmask calls cloud, shadow or next to a cloud as nodata',
+    )
     splits = parser.add_argument_group('splits')
     splits.add_argument(
         '--split-ratio',
@@ -104,6 +109,7 @@ def main() -> None:
         min_clear=args.min_clear,
         min_valid=args.min_valid,
         min_purity=args.min_purity,
+        mask_clouds=args.mask_clouds,
     )
     splits = SplitOptions(
         block_size=args.block_size or 3 * args.chip_size * PIXEL_SIZE,

@@ -62,6 +62,8 @@ class ChipOptions:
         min_valid: Least share of pixels with data in every band and frame, 0..1.
         min_purity: Pixels whose class has a smaller share of the 10 m cells are ignored, 0..1.
         bands: Canonical bands.
+        mask_clouds: Write pixels that are not clear (:func:`geoseg_prithvi.hls.fmask_clear`) as
+            nodata. ``min_valid`` does not count them.
     """
 
     windows: tuple[SeasonWindow, ...]
@@ -71,6 +73,7 @@ class ChipOptions:
     min_valid: float = 0.9
     min_purity: float = 0.0
     bands: tuple[str, ...] = BANDS
+    mask_clouds: bool = False
 
     def __post_init__(self) -> None:
         if self.stride is None:
@@ -324,8 +327,13 @@ def _cut(
             window = Window(column, row, size, size)
             granules = [task.granules[i] for i in chosen]
             pixels = reader.read(granules, options.bands, window)
+            hidden = None
+            if options.mask_clouds:
+                hidden = ~fmask_clear(reader.read(granules, ['Fmask'], window))
             waiting.append(
-                writer.submit(_write, task, labels, window, granules, clear.tolist(), pixels)
+                writer.submit(
+                    _write, task, labels, window, granules, clear.tolist(), pixels, hidden
+                )
             )
             if len(waiting) > AHEAD:
                 note(waiting.popleft().result())
@@ -341,12 +349,18 @@ def _write(
     granules: Sequence[Granule],
     clear: list[float],
     pixels: np.ndarray,
+    hidden: np.ndarray | None,
 ) -> dict[str, object] | str:
-    """Label a chip and write it; return its row, or why there is none."""
+    """Label a chip and write it; return its row, or why there is none.
+
+    ``hidden`` is ``(T, H, W)``: what becomes nodata.
+    """
     options = task.options
     valid = float((pixels != FILL).all(axis=0).mean())
     if valid < options.min_valid:
         return 'too little data'
+    if hidden is not None:
+        pixels.reshape(len(hidden), -1, *hidden.shape[1:]).swapaxes(0, 1)[:, hidden] = FILL
     class_pixels, mean_purity = np.zeros(len(task.legend), np.int64), None
     if task.labels:
         classes, votes = labels.read(window)

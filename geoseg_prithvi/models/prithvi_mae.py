@@ -110,7 +110,7 @@ class PrithviMAE(BaseModel):
         mask_ratio: Share of the space-time tokens that are hidden, over 0 and under 1.
         norm_pix_loss: Compare with patches normalised to mean 0 and variance 1 each.
         exclude_nodata: Leave pixels without data (0 in all bands after the normalisation) out of
-            the loss. Clouds are left out by writing them as nodata.
+            the loss; so are clouds in chips cut with ``prepare_data.py --mask-clouds``.
         data_preprocessor: As in mmengine.
         init_cfg: ``dict(type='Pretrained', checkpoint=, sha256=)`` loads encoder and decoder
             strictly, from either published layout.

@@ -35,8 +35,9 @@ from geoseg_prithvi.errors import (
     OutputExistsError,
     report_errors,
 )
+from geoseg_prithvi.hls import FILL, Fmask
 
-from ..granule_world import ORIGIN, granule_name, write_tif, write_world
+from ..granule_world import ORIGIN, PASSES, granule_name, write_tif, write_world
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'prepare_data.py'
 SPLITS = SplitOptions(block_size=960.0, ratio=(0.56, 0.22, 0.22))
@@ -412,16 +413,43 @@ def tool(*argv):
     return 0
 
 
+def test_clouds_become_nodata_on_request(tmp_path):
+    granules, _ = write_world(tmp_path)
+    # Both candidates of the last frame: cloud on every other column of the western chips.
+    for day, sensor in PASSES[4:]:
+        (path,) = granules.glob(f'{granule_name("10SEG", day, sensor)}/*Fmask.tif')
+        fmask = np.full((96, 96), 64, np.uint8)
+        fmask[:, :32:2] = int(Fmask.CLOUD)
+        write_tif(path, fmask, nodata=255)
+    options = dict(min_clear=0.5, min_valid=1.0, workers=1)
+    plain, masked = tmp_path / 'plain', tmp_path / 'masked'
+    run(tmp_path, plain, **options)
+    rows = run(tmp_path, masked, mask_clouds=True, **options).rows
+    assert len(rows) == 9
+    hidden_chips = 0
+    for row in rows:
+        before = read_chip(plain / row['image'], 3).reshape(3, 6, 32, 32)
+        after = read_chip(masked / row['image'], 3).reshape(3, 6, 32, 32)
+        expected = before.copy()
+        if row['minx'] == ORIGIN[0]:
+            expected[2, :, :, ::2] = FILL
+            hidden_chips += 1
+        np.testing.assert_array_equal(after, expected)
+        assert row['valid_fraction'] == 1.0
+    assert hidden_chips == 3
+
+
 def test_tool(granule_folder, label_folder, tmp_path, capsys):
     argv = (granule_folder, label_folder, tmp_path, '--chip-size', 32, '--workers', 1)
     more = ('--block-size', 960, '--split-ratio', 0.56, 0.22, 0.22, '--min-purity', 0.4)
-    assert tool(*argv, *more) == 0
+    assert tool(*argv, *more, '--mask-clouds') == 0
     printed = capsys.readouterr().out
     assert '9 chips in' in printed
     assert 'flooded vegetation' in printed
     options = json.loads((tmp_path / 'prepare.json').read_text())
     assert options['windows'] == ['01-01:05-01', '05-02:08-31', '09-01:12-31']
     assert (options['stride'], options['min_purity']) == (32, 0.4)
+    assert options['mask_clouds']
     assert read_index(tmp_path).num_rows == 9
 
 
