@@ -1,12 +1,12 @@
 # The study on the embedded world, on two CPU cores in 3 hours or less: one pre-training, then
 # five models x four shares of the training chips x five seeds = 100 runs. `make study` runs it.
 title = 'Label efficiency on the embedded world'
-iterations = 300
+iterations = 600
 validations = 10
 fractions = [1.0, 0.5, 0.25, 0.125]
 seeds = [0, 1, 2, 3, 4]
 cfg_options = {
-    'train_dataloader.batch_size': 8,
+    'train_dataloader.batch_size': 4,
     # Small chips are read as fast as they are needed; workers would only take the cores.
     'train_dataloader.num_workers': 0,
     'train_dataloader.persistent_workers': False,
