@@ -20,6 +20,11 @@ from .ledger import FAILED, read_note, write_note
 
 #: Seconds between two looks at what is under way.
 _LOOK = 1.0
+#: The same for a cluster, whose controller others need too.
+_LOOK_AT_QUEUE = 5.0
+#: Seconds after which a job that left the queue will bring no result any more; files may come late
+#: from other nodes.
+_GRACE = 60.0
 #: Which job of the cluster works at which run.
 JOBS = 'jobs.json'
 
@@ -156,6 +161,8 @@ class SlurmLauncher:
         self._executor = submitit.AutoExecutor(folder=self._folder, cluster=cluster)
         self._job_class = type(self._executor._executor).job_class
         self._active: dict[str, tuple[Any, Path]] = {}
+        self._on_slurm = cluster == 'slurm'
+        self._last_seen: dict[str, float] = {}
         try:
             self._executor.update_parameters(**options)
         except (NameError, TypeError, ValueError) as error:
@@ -165,9 +172,24 @@ class SlurmLauncher:
         """Wait for the jobs of an earlier ``run`` that are still in the queue."""
         for name, job_id in (read_note(self._list) or {}).items():
             job = self._job_class(self._folder, job_id)
-            if name in names and job.state in ('PENDING', 'RUNNING'):
+            if name in names and self._alive([job]):
                 self._active[name] = (job, self._list.parent / name)
         return list(self._active)
+
+    def _alive(self, jobs: Sequence[Any]) -> list[Any]:
+        """Return the jobs that wait or run.
+
+        submitit asks sacct, which knows nothing on a cluster without accounting; squeue does.
+        """
+        if not self._on_slurm:
+            return [job for job in jobs if job.state in ('PENDING', 'RUNNING')]
+        squeue = shutil.which('squeue') or 'squeue'
+        queue = subprocess.run(  # noqa: S603
+            [squeue, '--me', '--noheader', '--format=%A'], capture_output=True, text=True
+        )
+        # A controller that does not answer says nothing about the jobs.
+        ids = queue.stdout.split()
+        return [job for job in jobs if queue.returncode or job.job_id in ids]
 
     def free(self) -> bool:
         """Whether one more job may be in the queue."""
@@ -182,13 +204,16 @@ class SlurmLauncher:
 
     def wait(self) -> list[tuple[str, dict[str, Any]]]:
         """Look which jobs have ended."""
-        time.sleep(_LOOK)
-        ended = [name for name, (job, _) in self._active.items() if job.done()]
+        time.sleep(_LOOK_AT_QUEUE if self._on_slurm else _LOOK)
+        unfinished = [job for job, _ in self._active.values() if not job.done()]
+        now = time.monotonic()
+        self._last_seen |= {job.job_id: now for job in self._alive(unfinished)}
+        still = [j for j in unfinished if now - self._last_seen.setdefault(j.job_id, now) < _GRACE]
+        ended = [name for name, (job, _) in self._active.items() if job not in still]
         return [(name, self._result(*self._active.pop(name))) for name in ended]
 
     def _result(self, job: Any, folder: Path) -> dict[str, Any]:
-        error = job.exception()
-        if error is None:
+        if job.done() and job.exception() is None:
             return job.result()
         # The job did not live to write its note: out of time or memory, cancelled, node lost.
         note = dict(

@@ -165,6 +165,7 @@ def test_a_second_run_of_a_study_is_refused(pair, monkeypatch, capsys):
 )
 def test_wrong_options_are_one_sentence(pair, monkeypatch, capsys, tmp_path, arguments, message):
     work = tmp_path / 'work'
+    monkeypatch.setenv('PATH', str(tmp_path))  # no srun, wherever the tests run
     code, line = call(monkeypatch, capsys, 'run', pair[0], '--work-dir', work, *arguments)
     assert code == 2
     assert line.startswith('error: ')
