@@ -36,7 +36,7 @@ $(VENV)/.installed: pyproject.toml requirements/onedl.txt
 demo: install  ## synthetic granules -> chips -> training -> test -> land-cover map (10 minutes on 2 cores)
 	PY=$(PY) tools/demo.sh $(DEMO) $(DEMO_WORK)
 
-study: install  ## pre-training and 100 runs on the embedded world -> docs/study (3 hours on 2 cores)
+study: install  ## pre-training and 100 runs on the embedded world -> docs/study (2 hours on 2 cores)
 	PY=$(PY) UNLABELLED='$(UNLABELLED)' tools/study.sh configs/studies/demo.py $(DEMO) docs/study
 
 study-smoke: install  ## a corner of the study, on a smaller world (4 minutes)
