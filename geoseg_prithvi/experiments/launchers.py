@@ -170,10 +170,10 @@ class SlurmLauncher:
 
     def adopt(self, names: Sequence[str]) -> list[str]:
         """Wait for the jobs of an earlier ``run`` that are still in the queue."""
-        for name, job_id in (read_note(self._list) or {}).items():
-            job = self._job_class(self._folder, job_id)
-            if name in names and self._alive([job]):
-                self._active[name] = (job, self._list.parent / name)
+        noted = read_note(self._list) or {}
+        jobs = {n: self._job_class(self._folder, i) for n, i in noted.items() if n in names}
+        alive = self._alive(list(jobs.values()))
+        self._active = {n: (job, self._list.parent / n) for n, job in jobs.items() if job in alive}
         return list(self._active)
 
     def _alive(self, jobs: Sequence[Any]) -> list[Any]:
